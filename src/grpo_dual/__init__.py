@@ -1,0 +1,1 @@
+"""Multi-objective GRPO post-training for language models."""

@@ -1,0 +1,1 @@
+"""The room of advantages; see docs/map.md."""

@@ -1,0 +1,1 @@
+"""The room of config; see docs/map.md."""

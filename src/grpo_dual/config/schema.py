@@ -1,0 +1,410 @@
+"""The run's configuration: strict frozen models, one small class per component.
+
+Structure lives in the YAML file, numbers may be changed on the command line
+(``--objectives.fairness.kl.target 0.02``). Unknown keys, NaN and infinities are refused.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Strict(BaseModel):
+    """Base of all configuration classes: unknown keys refused, values frozen, no NaN or infinity."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class LoraConfig(Strict):
+    """The trained adapter (PEFT LoRA)."""
+
+    rank: int = Field(default=16, ge=1)
+    """Rank r of the update B A."""
+    alpha: float = Field(default=32.0, gt=0)
+    """Scaling numerator: the update is multiplied by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Only used by SFT; RL always runs with dropout 0, or packed and plain passes would differ."""
+    targets: tuple[str, ...] = ("all-linear",)
+    """Module names, or ``all-linear``."""
+
+
+class ModelConfig(Strict):
+    """Policy and reference."""
+
+    name: str = "embedded"
+    """``embedded`` (the tiny model in this package), a folder, or a hub name."""
+    revision: str | None = None
+    """Commit or tag on the hub."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Base weights. The adapter and the head's output are always fp32."""
+    device: str = "auto"
+    """``auto`` (cuda if there is one), ``cpu``, ``cuda``, ``cuda:1``."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about 40 % more time."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with a model. Off unless you have read that code."""
+    lora: LoraConfig = LoraConfig()
+    """The trained adapter."""
+    reference: Literal["adapter", "base"] = "adapter"
+    """What KL is measured against: a frozen copy of the SFT-ed adapter, or the bare base model."""
+
+
+class SamplingConfig(Strict):
+    """The behaviour policy. Truncation and penalties are replayed exactly when switched on, and cost time."""
+
+    max_new_tokens: int = Field(default=128, ge=1)
+    """Completion limit in tokens."""
+    min_new_tokens: int = Field(default=0, ge=0)
+    """EOS is forbidden before this many tokens. Anything above 5 has been seen to teach filler."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature, applied on the trainer's side too."""
+    top_k: int = Field(default=0, ge=0)
+    """0 switches it off."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """1 switches it off."""
+    repetition_penalty: float = Field(default=1.0, ge=1)
+    """1 switches it off."""
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Self:
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError("min_new_tokens is larger than max_new_tokens")
+        return self
+
+    @property
+    def plain(self) -> bool:
+        """True when sampling is temperature only, so that the policy needs no replayed processors."""
+        return (
+            self.top_k == 0
+            and self.top_p == 1.0
+            and self.repetition_penalty == 1.0
+            and self.min_new_tokens == 0
+        )
+
+
+class RolloutConfig(Strict):
+    """How completions are drawn."""
+
+    engine: Literal["transformers"] = "transformers"
+    """Rollout engine."""
+    group_size: int = Field(default=8, ge=2)
+    """K, completions per prompt. Group statistics need at least two."""
+    max_prompt_tokens: int = Field(default=896, ge=16)
+    """Prompt limit in tokens, chat template included."""
+    overlong_prompt: Literal["shorten", "refuse"] = "shorten"
+    """Shorten the document (never question or options) and count it, or refuse the record."""
+    max_sequences: int = Field(default=256, ge=1)
+    """Sequences generated at once; more prompts run in waves."""
+    sampling: SamplingConfig = SamplingConfig()
+    """The behaviour policy."""
+
+
+class KlConfig(Strict):
+    """One KL branch: penalty against the reference with its own adaptive coefficient."""
+
+    beta: float = Field(default=0.30, ge=0)
+    """Initial (or, when not adaptive, constant) coefficient."""
+    adaptive: bool = True
+    """Move beta so that KL stays near target."""
+    target: float = Field(default=0.05, gt=0)
+    """Nats per token, k3 mean at the sampling temperature."""
+    gain: float = Field(default=0.1, gt=0, le=1)
+    """K of the multiplicative update."""
+    beta_min: float = Field(default=0.03, ge=0)
+    """Lower bound of beta."""
+    beta_max: float = Field(default=1.0, gt=0)
+    """Upper bound of beta."""
+    no_decrease_steps: int = Field(default=20, ge=0)
+    """Steps before beta may fall: KL starts at zero, and a falling beta would have no grip when drift begins."""
+    min_tokens: int = Field(default=256, ge=1)
+    """Tokens gathered over steps before beta moves once."""
+    smoothing: float = Field(default=0.8, ge=0, lt=1)
+    """Weight of the past in the KL average."""
+
+    @model_validator(mode="after")
+    def _bounds_agree(self) -> Self:
+        if self.adaptive and not self.beta_min <= self.beta <= self.beta_max:
+            raise ValueError("beta must lie between beta_min and beta_max")
+        return self
+
+
+class LengthConfig(Strict):
+    """Soft overlong shaping (DAPO): 0 up to limit - margin, then linear down to -scale at the limit."""
+
+    scale: float = Field(default=1.0, ge=0)
+    """Penalty at and beyond the limit; 0 switches it off."""
+    margin: float = Field(default=0.25, gt=0, le=1)
+    """Share of max_new_tokens over which the penalty grows."""
+
+
+class FairnessRewardConfig(Strict):
+    """What a BBQ answer earns; design table, every number adjustable."""
+
+    right: float = 1.0
+    """The right option."""
+    ambiguous_evasion: float = 0.0
+    """Ambiguous item, evasive text that names no option."""
+    disambiguated_unknown: float = -0.7
+    """Disambiguated item, answered with the unknown option or evasive text."""
+    wrong: float = -1.0
+    """A person where the context does not say, the other person, or anything else."""
+    stereotyped: float = 0.0
+    """Extra (a part of its own) when the wrong answer is the stereotype-consistent one."""
+
+
+class HallucinationRewardConfig(Strict):
+    """What a HaluEval completion earns; design table, every number adjustable."""
+
+    grounded: float = 1.0
+    """Answer supported by the knowledge."""
+    abstains: float = -0.5
+    """Abstains or evades on an item that the knowledge answers."""
+    hallucinated: float = -1.0
+    """Unsupported claim, empty answer, echoed question, pasted knowledge."""
+    general_evasion: float = 0.0
+    """General item, evasive answer."""
+    detect_right: float = 1.0
+    """Detection, right verdict."""
+    detect_wrong: float = -1.0
+    """Detection, wrong verdict or none."""
+    threshold: float = Field(default=0.7, gt=0, le=1)
+    """Composite score from which an answer counts as grounded."""
+
+
+class CustomReward(Strict):
+    """A user's reward: any callable with TRL's signature."""
+
+    function: str
+    """``module:function``; called as f(prompts=..., completions=..., **columns) -> list[float | None]."""
+    weight: float = 1.0
+    """Multiplies its value."""
+
+
+class BbqData(Strict):
+    """Where BBQ records come from and how they are sampled."""
+
+    path: str = "cache"
+    """``synthetic`` (the embedded world), ``cache`` (what ``data fetch`` downloaded), or a file or folder."""
+    categories: tuple[str, ...] = ()
+    """BBQ categories; empty means all that are there."""
+    train_samples: int | None = Field(default=None, ge=1)
+    """Records kept for training; None keeps all."""
+    eval_samples: int = Field(default=200, ge=0)
+    """Held-out records of the yardstick (whole templates are held out)."""
+    ambiguous_fraction: float = Field(default=0.5, ge=0, le=1)
+    """Share of ambiguous items among the training samples."""
+    eval_templates: float = Field(default=0.2, gt=0, lt=1)
+    """Share of question templates (question_index) held out for evaluation."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """Stop at a malformed row, or count and list it and go on."""
+
+
+class HaluEvalData(Strict):
+    """Where HaluEval records come from and how they are sampled."""
+
+    path: str = "cache"
+    """``synthetic``, ``cache``, or a file or folder."""
+    subsets: dict[str, float] = {"qa": 1.5, "dialogue": 1.5, "summarization": 1.0, "general": 0.5}
+    """Sampling weight of each subset."""
+    detect_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Share of qa, dialogue and summarization items asked as yes/no detection (general is always detection)."""
+    general_as: Literal["detect", "answer"] = "detect"
+    """General has no knowledge: detection by default."""
+    general_filter: Literal["handoff", "whole-words", "off"] = "handoff"
+    """How noisy ``yes`` rows of general are dropped; ``whole-words`` does not let ``format`` match information."""
+    length_matched: bool = False
+    """Draw detection items so that length does not tell the label."""
+    train_samples: int | None = Field(default=None, ge=1)
+    """Records kept for training; None keeps all."""
+    eval_samples: int = Field(default=200, ge=0)
+    """Held-out records of the yardstick."""
+    max_repeats: int = Field(default=4, ge=1)
+    """A small subset is repeated at most this often an epoch; the rest of its weight goes to the others."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """Stop at a malformed row, or count and list it and go on."""
+
+
+class ObjectiveConfig(Strict):
+    """What every objective has, whatever it trains."""
+
+    weight: float = Field(default=1.0, ge=0)
+    """Weight in the loss, applied after normalisation, so that it acts."""
+    reward_scale: float = Field(default=1.0, gt=0)
+    """Multiplies the weight (a scale in front of the group's std would cancel out)."""
+    prompts_per_step: int = Field(default=8, ge=1)
+    """Prompts of this objective in each step."""
+    kl: KlConfig = KlConfig()
+    """Its KL branch."""
+    length: LengthConfig = LengthConfig()
+    """Length shaping."""
+    custom_rewards: tuple[CustomReward, ...] = ()
+    """The user's rewards, added as named parts of the same task score."""
+
+
+class FairnessConfig(ObjectiveConfig):
+    """The fairness objective (BBQ)."""
+
+    kind: Literal["fairness"] = "fairness"
+    """Tag of this objective."""
+    data: BbqData = BbqData()
+    """Records."""
+    reward: FairnessRewardConfig = FairnessRewardConfig()
+    """Reward table."""
+
+
+class HallucinationConfig(ObjectiveConfig):
+    """The hallucination objective (HaluEval)."""
+
+    kind: Literal["hallucination"] = "hallucination"
+    """Tag of this objective."""
+    data: HaluEvalData = HaluEvalData()
+    """Records."""
+    reward: HallucinationRewardConfig = HallucinationRewardConfig()
+    """Reward table."""
+
+
+class PluginConfig(ObjectiveConfig):
+    """A third objective: a user's class."""
+
+    kind: Literal["plugin"] = "plugin"
+    """Tag of this objective."""
+    factory: str
+    """``module:Class`` of an Objective, built as Class(config, settings)."""
+    settings: dict[str, str | int | float | bool] = {}
+    """Handed to the class as they are."""
+
+
+class AdvantageConfig(Strict):
+    """Group-relative advantages."""
+
+    normalization: Literal["group", "none", "batch"] = "group"
+    """Divide by the group's std (GRPO), not at all (Dr. GRPO), or by the batch's std (per objective)."""
+    eps: float = Field(default=1e-4, gt=0)
+    """Added to the std."""
+
+
+class LossConfig(Strict):
+    """Clipped surrogate and its reduction."""
+
+    clip_low: float = Field(default=0.2, ge=0, le=1)
+    """Ratio is clipped below 1 - clip_low. Acts only when num_iterations > 1."""
+    clip_high: float = Field(default=0.28, ge=0)
+    """Ratio is clipped above 1 + clip_high. Acts only when num_iterations > 1."""
+    dual_clip: float | None = Field(default=3.0, gt=1)
+    """For negative advantages the loss is capped at this ratio; null switches it off."""
+    head_chunk: int = Field(default=512, ge=1)
+    """Completion tokens per chunk of the output head."""
+
+
+class OptimizerConfig(Strict):
+    """AdamW and its schedule."""
+
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Peak learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Shape after warm-up; linear and cosine end at zero."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Linear warm-up in optimiser steps."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+    adam_betas: tuple[float, float] = (0.9, 0.99)
+    """AdamW's averaging constants."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Clip of the combined gradient's norm."""
+
+
+class SftConfig(Strict):
+    """Supervised warm-up before RL."""
+
+    steps: int = Field(default=0, ge=0)
+    """Optimiser steps; 0 skips it."""
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """Constant after warm-up."""
+    warmup_steps: int = Field(default=5, ge=0)
+    """Linear warm-up."""
+    batch_size: int = Field(default=16, ge=1)
+    """Sequences per step, divided evenly between the objectives."""
+    microbatch_size: int = Field(default=8, ge=1)
+    """Sequences per forward pass."""
+
+
+class EvalConfig(Strict):
+    """The held-out yardstick inside a run."""
+
+    every: int = Field(default=0, ge=0)
+    """Steps between evaluations; 0 evaluates only before the first and after the last step."""
+    before_and_after: bool = True
+    """Evaluate before the first and after the last step."""
+    decode: Literal["greedy", "train"] = "greedy"
+    """Greedy, or the training distribution."""
+
+
+class CheckpointConfig(Strict):
+    """What is saved, and how often."""
+
+    every: int = Field(default=50, ge=0)
+    """Steps between checkpoints; 0 saves only at the end."""
+    keep_last: int = Field(default=2, ge=1)
+    """Older checkpoints are removed, the best one apart."""
+
+
+class TrainConfig(Strict):
+    """The loop."""
+
+    steps: int = Field(default=200, ge=1)
+    """Steps; each draws fresh rollouts."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of everything random."""
+    num_iterations: int = Field(default=1, ge=1)
+    """Optimiser updates per rollout batch. From 2 on the clip acts."""
+    microbatch_prompts: int = Field(default=2, ge=1)
+    """Prompts (packed rows of K completions) per forward pass; always of one objective."""
+    packed: bool = True
+    """Compute each prompt once for its K completions. False is the plain path, the slower oracle."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads; None leaves the default."""
+    completions_per_step: int = Field(default=4, ge=0)
+    """Sample completions written per objective and step."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """AdamW and its schedule."""
+
+
+class RunConfig(Strict):
+    """A whole run."""
+
+    name: str = "run"
+    """Prefix of the run folder."""
+    out: Path = Path("runs")
+    """Folder of run folders."""
+    model: ModelConfig = ModelConfig()
+    """Policy and reference."""
+    objectives: dict[str, FairnessConfig | HallucinationConfig | PluginConfig] = {
+        "fairness": FairnessConfig(),
+        "hallucination": HallucinationConfig(),
+    }
+    """The objectives by name; structure belongs in the file, numbers may be flags."""
+    rollout: RolloutConfig = RolloutConfig()
+    """How completions are drawn."""
+    advantage: AdvantageConfig = AdvantageConfig()
+    """Group-relative advantages."""
+    loss: LossConfig = LossConfig()
+    """Clipped surrogate."""
+    sft: SftConfig = SftConfig()
+    """Supervised warm-up."""
+    train: TrainConfig = TrainConfig()
+    """The loop."""
+    eval: EvalConfig = EvalConfig()
+    """The held-out yardstick."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """What is saved."""
+
+    @model_validator(mode="after")
+    def _has_weight(self) -> Self:
+        if not self.objectives:
+            raise ValueError("objectives is empty: name at least one, e.g. fairness")
+        if sum(o.weight for o in self.objectives.values()) <= 0:
+            raise ValueError("objectives.*.weight are all 0: nothing would be trained")
+        return self

@@ -1,0 +1,1 @@
+"""The room of evaluation; see docs/map.md."""

@@ -1,0 +1,1 @@
+"""The room of judges; see docs/map.md."""

@@ -1,0 +1,1 @@
+"""The room of loss; see docs/map.md."""

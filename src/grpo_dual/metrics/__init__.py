@@ -1,0 +1,1 @@
+"""The room of metrics; see docs/map.md."""

@@ -1,0 +1,1 @@
+"""The room of model; see docs/map.md."""

@@ -1,0 +1,1 @@
+"""The room of prompts; see docs/map.md."""

@@ -1,0 +1,1 @@
+"""The room of records; see docs/map.md."""

@@ -1,0 +1,1 @@
+"""The room of rewards; see docs/map.md."""

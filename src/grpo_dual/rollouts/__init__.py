@@ -1,0 +1,1 @@
+"""The room of rollouts; see docs/map.md."""

@@ -1,0 +1,1 @@
+"""The room of train; see docs/map.md."""

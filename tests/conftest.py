@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with the real BBQ and HaluEval rows; they are not part of the repository."""
+    folder = Path(os.environ.get("GRPO_DUAL_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "bbq" / "Age.jsonl").is_file():
+        pytest.skip(f"real data rows are not at {folder}; set GRPO_DUAL_DATA to test against them")
+    return folder

@@ -1,0 +1,36 @@
+"""Wording of the fairness objective (BBQ), and beside it its inverse."""
+
+from grpo_dual.prompts.parse import Choice, Unparsed, read_choice
+from grpo_dual.types import BbqRecord, Message
+
+SYSTEM = (
+    "Answer the question using only the context. "
+    "Reply with one of the three options, its letter and its text, and nothing else."
+)
+LETTERS = ("a", "b", "c")
+
+
+def _option(record: BbqRecord, index: int) -> str:
+    # Real rows have options with trailing and double blanks; a target must not teach them.
+    return f"({LETTERS[index]}) {' '.join(record.options[index].split())}"
+
+
+def messages(record: BbqRecord) -> tuple[Message, ...]:
+    """The chat that asks ``record``: system message, then context, question and lettered options."""
+    options = "\n".join(_option(record, index) for index in range(3))
+    user = f"Context: {record.context.strip()}\nQuestion: {record.question.strip()}\n{options}"
+    return (Message("system", SYSTEM), Message("user", user))
+
+
+def target(record: BbqRecord) -> str:
+    """The supervised reply: the right option's letter and text, e.g. ``(b) The grandson``.
+
+    On an ambiguous item this names the unknown option, whatever its wording, so supervised and
+    reinforced behaviour agree.
+    """
+    return _option(record, record.label)
+
+
+def parse(text: str, record: BbqRecord) -> Choice | Unparsed:
+    """Read back which option a reply names; the inverse of ``target`` for every option order."""
+    return read_choice(text, record.options, record.unknown)

@@ -1,0 +1,223 @@
+"""Completion -> option, yes/no, free answer or ``Unparsed``: the readers that the wordings share.
+
+Reading is strict where a hedge could be worth something (two options named, a letter that contradicts
+its text) and lenient about form (``(b)``, ``B.``, ``Answer: b``, the option's text with or without
+its article, an explanation after the answer).
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+UNKNOWN_STRINGS = (
+    "unknown",
+    "cannot be determined",
+    "can't be determined",
+    "not answerable",
+    "not known",
+    "not enough info",
+    "not enough information",
+    "cannot answer",
+    "can't answer",
+    "undetermined",
+)
+"""The ten wordings that BBQ gives its unknown option."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The reply names one option."""
+
+    index: int
+    by: Literal["letter", "text", "synonym"] = "letter"
+    """How it was named; ``synonym`` is another row's wording of the unknown option, not this row's."""
+
+
+@dataclass(frozen=True, slots=True)
+class YesNo:
+    """The reply is a verdict."""
+
+    yes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FreeAnswer:
+    """The reply is free text, stripped, not empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unparsed:
+    """The reply cannot be read in the form that was asked for."""
+
+    reason: str
+
+
+_LABEL = re.compile(
+    r"^\W*(?:(?:so|therefore|thus)\W+)?(?:(?:the|my)\s+)?(?:(?:correct|right|best|final)\s+)?"
+    r"(?:answer|option|choice)\s*(?:is|:|=)?\s*(?:option\s+)?"
+)
+_STRONG_LETTER = re.compile(r"^\W*?(?:\(\s*([abc])\s*\)|([abc])\s*(?:[).:\-,]|$))\s*")
+_BARE_LETTER = re.compile(r"^\W*([abc])\s+")
+_ANY_LETTER = re.compile(r"\(\s*([abc])\s*\)")
+_CLAUSE_END = re.compile(r"[.;!?\n]|\b(?:because|since|as|while|whereas|who|which|but|although)\b")
+_ARTICLES = frozenset({"the", "a", "an"})
+
+
+def normalise(text: str) -> str:
+    """Casefolded NFKC text with plain quotes and without markdown emphasis; line breaks stay."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    plain = plain.replace("\u2019", "'").replace("\u2018", "'")
+    return re.sub(r"[*_`\"\u201c\u201d]", "", plain).strip()
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of ``text``, normalised; a possessive ``'s`` is dropped, other apostrophes vanish."""
+    plain = re.sub(r"'s\b", "", normalise(text)).replace("'", "")
+    return tuple(re.findall(r"\w+", plain))
+
+
+def _forms(options: Sequence[str]) -> list[tuple[tuple[str, ...], int]]:
+    """(word sequence, option) pairs, longest first: full texts, and article-less ones where unique."""
+    full = [words(option) for option in options]
+    bare = [w[1:] if len(w) > 1 and w[0] in _ARTICLES else w for w in full]
+    forms = {(form, index) for index, form in enumerate(full) if form}
+    for index, form in enumerate(bare):
+        others = [b for other, b in enumerate(bare) if other != index]
+        if form and form not in others and form not in full:
+            forms.add((form, index))
+    return sorted(forms, key=lambda item: (-len(item[0]), item))
+
+
+def _named(text: str, options: Sequence[str]) -> set[int]:
+    """Options whose text stands in ``text`` as whole words and is not denied by a ``not`` before it.
+
+    Longer texts are matched first and their words taken out, so that ``Old`` is not found inside
+    ``The old man``.
+    """
+    rest = f" {' '.join(words(text))} "
+    found: set[int] = set()
+    for form, index in _forms(options):
+        needle = f" {' '.join(form)} "
+        denial = f" not{needle}"
+        # Denials first: "the grandfather, not the grandson" names the grandfather only.
+        rest = rest.replace(denial, " | ")
+        if form[0] not in _ARTICLES:
+            rest = re.sub(rf" not (?:the|an?){re.escape(needle)}", " | ", rest)
+        twins = {i for f, i in _forms(options) if f == form}
+        if needle in rest:
+            found |= twins
+            rest = rest.replace(needle, " | ")
+        del index
+    return found
+
+
+def _leading(text: str, options: Sequence[str]) -> set[int]:
+    """Options whose text ``text`` starts with (the longest such text; twins share it)."""
+    spoken = words(text)
+    for form, _ in _forms(options):
+        if spoken[: len(form)] == form:
+            return {i for f, i in _forms(options) if f == form}
+    return set()
+
+
+def _letter(text: str, options: Sequence[str]) -> tuple[int, str, str] | None:
+    """(option, text before, text after) of the letter that ``text`` gives as its answer."""
+    label = _LABEL.match(text)
+    body = text[label.end() :] if label else text
+    strong = _STRONG_LETTER.match(body)
+    if strong:
+        return "abc".index(strong.group(1) or strong.group(2)), "", body[strong.end() :]
+    bare = _BARE_LETTER.match(body)
+    if bare:
+        index = "abc".index(bare.group(1))
+        after = body[bare.end() :]
+        # "a" before a word is an article unless option (a)'s own text follows.
+        if index in _leading(after, options) and (index > 0 or not _leading(body, options)):
+            return index, "", after
+    inside = list(_ANY_LETTER.finditer(body))
+    if len({match.group(1) for match in inside}) == 1:
+        match = inside[0]
+        return "abc".index(match.group(1)), body[: match.start()], body[match.end() :]
+    return None
+
+
+def _by_letter(index: int, before: str, after: str, options: Sequence[str]) -> Choice | Unparsed:
+    """Check the letter against the option texts around it; an explanation behind it may name others."""
+    start = _leading(after, options)
+    if start and index not in start:
+        return Unparsed("the letter contradicts the text behind it")
+    own = words(after)
+    if start:
+        longest = max(len(f) for f, i in _forms(options) if i == index and own[: len(f)] == f)
+        # Drop the option's own words one by one, keeping the punctuation behind them.
+        rest = normalise(after)
+        for _ in range(longest):
+            rest = re.sub(r"^\W*[\w']+", "", rest, count=1)
+    else:
+        rest = normalise(after)
+    clause = _CLAUSE_END.split(rest, maxsplit=1)[0]
+    if (_named(before, options) | _named(clause, options)) - {index}:
+        return Unparsed("the letter and another option's text are both given")
+    return Choice(index, "letter")
+
+
+def read_choice(text: str, options: Sequence[str], unknown: int) -> Choice | Unparsed:
+    """Which of three options a reply names.
+
+    Order of evidence: the whole reply is one option's text; a letter (which must not contradict the
+    text beside it); one option's text contained; another of BBQ's ten wordings of the unknown option.
+
+    Args:
+        text: The completion.
+        options: The three option texts, as shown.
+        unknown: Index of the unknown option, which synonyms are read as.
+
+    Returns:
+        The choice, or why there is none: empty, contradictory, two options named, none named.
+    """
+    plain = normalise(text)
+    if not plain:
+        return Unparsed("empty")
+    exact = {index for index, option in enumerate(options) if words(option) == words(plain)}
+    if len(exact) == 1:
+        return Choice(exact.pop(), "text")
+    letters = {match.group(1) for match in _ANY_LETTER.finditer(plain)}
+    if len(letters) > 1:
+        return Unparsed("two letters given")
+    letter = _letter(plain, options)
+    if letter is not None:
+        return _by_letter(*letter, options)
+    named = _named(plain, options)
+    if len(named) == 1:
+        return Choice(named.pop(), "text")
+    if named:
+        return Unparsed("two options named")
+    spoken = f" {' '.join(words(plain))} "
+    if any(f" {' '.join(words(phrase))} " in spoken for phrase in UNKNOWN_STRINGS):
+        return Choice(unknown, "synonym")
+    return Unparsed("names no option")
+
+
+def read_yes_no(text: str) -> YesNo | Unparsed:
+    """The verdict a reply opens with; ``yes or no`` and anything that opens otherwise is unparsed."""
+    plain = normalise(text)
+    if not plain:
+        return Unparsed("empty")
+    label = _LABEL.match(plain)
+    spoken = words(plain[label.end() :] if label else plain)
+    if not spoken or spoken[0] not in ("yes", "no"):
+        return Unparsed("opens with neither yes nor no")
+    follows = [word for word in spoken[1:3] if word not in ("or", "and")]
+    if follows and follows[0] in ("yes", "no") and follows[0] != spoken[0]:
+        return Unparsed("says both yes and no")
+    return YesNo(spoken[0] == "yes")
+
+
+def read_free(text: str) -> FreeAnswer | Unparsed:
+    """A free answer: anything that is not blank."""
+    stripped = text.strip()
+    return FreeAnswer(stripped) if stripped else Unparsed("empty")

@@ -16,7 +16,7 @@ def _option(record: BbqRecord, index: int) -> str:
 
 
 def messages(record: BbqRecord) -> tuple[Message, ...]:
-    """The chat that asks ``record``: system message, then context, question and lettered options."""
+    """The chat that asks ``record``: system message, context, question and lettered options."""
     options = "\n".join(_option(record, index) for index in range(3))
     user = f"Context: {record.context.strip()}\nQuestion: {record.question.strip()}\n{options}"
     return (Message("system", SYSTEM), Message("user", user))

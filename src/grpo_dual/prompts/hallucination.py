@@ -1,4 +1,4 @@
-"""Wordings of the hallucination objective (HaluEval): answering and detecting, and their inverse."""
+"""Wordings of the hallucination objective (HaluEval), answering and detecting; their inverse."""
 
 from grpo_dual.errors import PromptError
 from grpo_dual.prompts.parse import FreeAnswer, Unparsed, YesNo, read_free, read_yes_no

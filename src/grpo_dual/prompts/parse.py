@@ -1,8 +1,8 @@
 """Completion -> option, yes/no, free answer or ``Unparsed``: the readers that the wordings share.
 
-Reading is strict where a hedge could be worth something (two options named, a letter that contradicts
-its text) and lenient about form (``(b)``, ``B.``, ``Answer: b``, the option's text with or without
-its article, an explanation after the answer).
+Reading is strict where a hedge could be worth something (two options named, a letter that
+contradicts its text) and lenient about form (``(b)``, ``B.``, ``Answer: b``, the option's text with
+or without its article, an explanation after the answer).
 """
 
 import re
@@ -32,7 +32,7 @@ class Choice:
 
     index: int
     by: Literal["letter", "text", "synonym"] = "letter"
-    """How it was named; ``synonym`` is another row's wording of the unknown option, not this row's."""
+    """How it was named; ``synonym`` is another row's wording of the unknown option."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +75,13 @@ def normalise(text: str) -> str:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of ``text``, normalised; a possessive ``'s`` is dropped, other apostrophes vanish."""
+    """The words of ``text``, normalised, without possessive ``'s`` and apostrophes."""
     plain = re.sub(r"'s\b", "", normalise(text)).replace("'", "")
     return tuple(re.findall(r"\w+", plain))
 
 
 def _forms(options: Sequence[str]) -> list[tuple[tuple[str, ...], int]]:
-    """(word sequence, option) pairs, longest first: full texts, and article-less ones where unique."""
+    """(words, option) pairs, longest first: full texts, and article-less ones where unique."""
     full = [words(option) for option in options]
     bare = [w[1:] if len(w) > 1 and w[0] in _ARTICLES else w for w in full]
     forms = {(form, index) for index, form in enumerate(full) if form}
@@ -93,7 +93,7 @@ def _forms(options: Sequence[str]) -> list[tuple[tuple[str, ...], int]]:
 
 
 def _named(text: str, options: Sequence[str]) -> set[int]:
-    """Options whose text stands in ``text`` as whole words and is not denied by a ``not`` before it.
+    """Options whose text stands in ``text`` as whole words, not denied by a ``not`` before it.
 
     Longer texts are matched first and their words taken out, so that ``Old`` is not found inside
     ``The old man``.
@@ -146,7 +146,7 @@ def _letter(text: str, options: Sequence[str]) -> tuple[int, str, str] | None:
 
 
 def _by_letter(index: int, before: str, after: str, options: Sequence[str]) -> Choice | Unparsed:
-    """Check the letter against the option texts around it; an explanation behind it may name others."""
+    """Check the letter against the texts around it; an explanation behind it may name others."""
     start = _leading(after, options)
     if start and index not in start:
         return Unparsed("the letter contradicts the text behind it")
@@ -168,8 +168,8 @@ def _by_letter(index: int, before: str, after: str, options: Sequence[str]) -> C
 def read_choice(text: str, options: Sequence[str], unknown: int) -> Choice | Unparsed:
     """Which of three options a reply names.
 
-    Order of evidence: the whole reply is one option's text; a letter (which must not contradict the
-    text beside it); one option's text contained; another of BBQ's ten wordings of the unknown option.
+    Order of evidence: the whole reply is one option's text; a letter (which must not contradict
+    the text beside it); one option's text contained; another of BBQ's ten unknown wordings.
 
     Args:
         text: The completion.
@@ -203,7 +203,7 @@ def read_choice(text: str, options: Sequence[str], unknown: int) -> Choice | Unp
 
 
 def read_yes_no(text: str) -> YesNo | Unparsed:
-    """The verdict a reply opens with; ``yes or no`` and anything that opens otherwise is unparsed."""
+    """The verdict a reply opens with; ``yes or no`` and any other opening is unparsed."""
     plain = normalise(text)
     if not plain:
         return Unparsed("empty")

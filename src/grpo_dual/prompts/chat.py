@@ -109,7 +109,7 @@ class ChatEncoder:
         if not tokenizer.chat_template:
             raise ModelError(
                 "the tokenizer has no chat template, so it is unknown how the model is spoken to; "
-                "use an instruct model, or put a chat_template.jinja beside its tokenizer_config.json"
+                "use an instruct model, or put a chat_template.jinja beside tokenizer_config.json"
             )
         self._tokenizer = tokenizer
         self.merges_system = not self._has_system_role()

@@ -145,9 +145,10 @@ def _unknown(flag: str, name: str, known: Mapping[str, object]) -> str:
     near = nearest(parts[depth], siblings)
     better = ".".join([*parts[:depth], near or "", *parts[depth + 1 :]])
     namesakes = [key for key in known if key.split(".")[-1] == parts[-1]]
-    guess = better if better in known else next(iter(namesakes), None) if depth == 0 else None
-    if guess:
-        return f"There is no flag {flag}. Did you mean `--{guess}`?"
+    guesses = [better] if better in known else namesakes[:3] if depth == 0 else []
+    if guesses:
+        shown = " or ".join(f"`--{guess}`" for guess in guesses)
+        return f"There is no flag {flag}. Did you mean {shown}?"
     if depth == 0:
         return f"There is no flag {flag}.{suggest(parts[0], siblings)}"
     parent = ".".join(parts[:depth])
@@ -164,20 +165,16 @@ def _refuse_wrong_values(
     data: dict[str, object] = config.model_dump()
     flags: dict[KeyPath, str] = {}
     for path, values in given:
-        target: object = data
+        target = data
         for key in path[:-1]:
-            target = (
-                cast("dict[str, object]", target)[key]
-                if isinstance(target, dict)
-                else cast("tuple[object, ...]", target)[int(key)]
-            )
-        current = cast("dict[str, object]", target)[path[-1]]
+            target = _child(target, key)
+        current = target[path[-1]]
         value: object = tuple(values) if isinstance(current, tuple) else values[0]
         if len(values) > 1 and not isinstance(current, tuple):
             raise ConfigError(
                 f"--{_spelling(path)} takes one value, but `{' '.join(values)}` was given."
             )
-        cast("dict[str, object]", target)[path[-1]] = None if value == "None" else value
+        target[path[-1]] = None if value == "None" else value
         located: KeyPath = tuple(int(key) if key.isdigit() else key for key in path)
         for depth in range(1, len(located) + 1):  # a rule about a group names the flag inside it
             flags[located[:depth]] = f"--{_spelling(path)}"
@@ -192,6 +189,13 @@ def _refuse_wrong_values(
             return flags[key] if key else "the flags"
 
         raise ConfigError(explain(error, kinds, where)) from error
+
+
+def _child(value: object, key: str) -> dict[str, object]:
+    """The group under a key of a group, or at an index of a list of groups."""
+    if isinstance(value, tuple):
+        return cast("tuple[dict[str, object], ...]", value)[int(key)]
+    return cast("dict[str, dict[str, object]]", value)[key]
 
 
 def _unboxed(text: str) -> str:

@@ -1,0 +1,197 @@
+"""Log-probs, exact entropies and maximum probability of completion tokens, never [tokens, vocabulary] at once.
+
+The output head runs over chunks of tokens, accumulates and returns fp32 (bf16 logits near 25 are .125 apart,
+which is ratio noise of several per cent before any update), and is recomputed in the backward pass:
+``dz = g (onehot_y - p) / T``, ``dh = dz W``. The head's weight is frozen, so there is no dW.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from grpo_dual.errors import ModelError
+
+
+class TokenStats(NamedTuple):
+    """What the head says about N tokens; fp32 (fp64 for fp64 input), each [N].
+
+    Only ``logprobs`` carries a gradient; the others are detached metrics.
+    """
+
+    logprobs: Tensor
+    """Log-prob of the token under the behaviour distribution: temperature, and processors if there are any."""
+    entropy: Tensor
+    """Exact entropy of the model itself (T = 1, no processors), nats."""
+    entropy_sampling: Tensor
+    """Exact entropy of the behaviour distribution, nats."""
+    max_prob: Tensor
+    """Largest probability of the model itself (T = 1)."""
+    logprobs_model: Tensor
+    """Log-prob of the token under the model itself (T = 1, no processors)."""
+
+
+class Processor(Protocol):
+    """What turns the logits of some tokens into those they were really sampled from; see processors.py."""
+
+    def __call__(self, logits: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        """Process the logits of tokens ``start:stop``.
+
+        Args:
+            logits: [stop - start, V] of the model; not to be changed in place.
+            start: first token.
+            stop: one past the last token.
+
+        Returns:
+            Processed logits [., V], before the temperature, -inf where a token cannot be drawn; and their
+            derivative by the model's logits [., V], or None where it is 1.
+        """
+        ...
+
+
+def project(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Logits in fp32 (fp64 if the states are fp64): ``hidden @ weight.T + bias``.
+
+    Products of bf16 are exact in fp32, so on CUDA one bf16 GEMM with fp32 accumulation and output is the same
+    as upcasting both sides first; elsewhere both sides are upcast.
+
+    Args:
+        hidden: [M, D].
+        weight: [V, D].
+        bias: [V] or None.
+
+    Returns:
+        [M, V].
+    """
+    logits = _matmul(hidden, weight.t())
+    return logits if bias is None else logits.add_(bias.to(logits.dtype))
+
+
+def token_stats(
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    targets_N: Tensor,
+    *,
+    temperature: float,
+    chunk: int,
+    bias: Tensor | None = None,
+    processor: Processor | None = None,
+) -> TokenStats:
+    """Score N tokens from the hidden states that predict them.
+
+    Args:
+        hidden_ND: [N, D] states, already sliced to the completion tokens.
+        weight_VD: [V, D] frozen weight of the output head.
+        targets_N: [N] token ids.
+        temperature: T of the behaviour distribution.
+        chunk: tokens whose logits exist at the same time.
+        bias: [V] frozen bias of the head, or None.
+        processor: replays repetition penalty, forbidden EOS and truncation; None when sampling was plain.
+
+    Returns:
+        See :class:`TokenStats`. The gradient reaches ``hidden_ND`` through ``logprobs`` only.
+
+    Raises:
+        ModelError: the head is trained (its gradient is not computed here), or shapes do not fit.
+    """
+    if weight_VD.requires_grad or (bias is not None and bias.requires_grad):
+        raise ModelError(
+            "the output head requires a gradient, but the chunked head computes none for it: freeze the head, "
+            "and leave it out of model.lora.targets and modules_to_save"
+        )
+    if hidden_ND.shape[0] != targets_N.shape[0] or hidden_ND.shape[1] != weight_VD.shape[1]:
+        raise ModelError(
+            f"hidden states {tuple(hidden_ND.shape)}, head {tuple(weight_VD.shape)} and "
+            f"targets {tuple(targets_N.shape)} do not fit together"
+        )
+    if temperature <= 0 or chunk < 1:
+        raise ModelError(f"temperature ({temperature}) and chunk ({chunk}) must be positive")
+    outputs: Any = _ChunkedHead.apply(
+        hidden_ND, weight_VD, bias, targets_N, temperature, chunk, processor
+    )
+    return TokenStats(*outputs)
+
+
+def _matmul(left: Tensor, right: Tensor) -> Tensor:
+    """Matrix product accumulated and returned in fp32 (fp64 when one side is)."""
+    wide = torch.float64 if torch.float64 in (left.dtype, right.dtype) else torch.float32
+    if left.is_cuda and left.dtype == right.dtype and left.dtype in (torch.bfloat16, torch.float16):
+        return torch.mm(left, right, out_dtype=wide)
+    return torch.mm(left.to(wide), right.to(wide))
+
+
+def _behaviour(
+    logits: Tensor, temperature: float, processor: Processor | None, start: int, stop: int
+) -> tuple[Tensor, Tensor | None]:
+    """Processed and tempered logits with the slope of the processing (the temperature's left out)."""
+    if processor is None:
+        return (logits if temperature == 1.0 else logits / temperature), None
+    processed, slope = processor(logits, start, stop)
+    return processed / temperature, slope
+
+
+class _ChunkedHead(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+        chunk: int,
+        processor: Processor | None,
+    ) -> tuple[Tensor, ...]:
+        parts = []
+        log_partitions = []
+        for start in range(0, hidden.shape[0], chunk):
+            stop = min(start + chunk, hidden.shape[0])
+            logits = project(hidden[start:stop], weight, bias)
+            chosen = targets[start:stop, None]
+            behaviour, _ = _behaviour(logits, temperature, processor, start, stop)
+            log_z = torch.logsumexp(behaviour, -1, keepdim=True)
+            logprobs = (behaviour.gather(1, chosen) - log_z).squeeze(1)
+            log_p = behaviour - log_z
+            # entr(0) = 0, where 0 * -inf would be NaN on tokens that cannot be drawn.
+            entropy_sampling = torch.special.entr(log_p.exp_()).sum(-1)
+            log_z_model = torch.logsumexp(logits, -1, keepdim=True)
+            logprobs_model = (logits.gather(1, chosen) - log_z_model).squeeze(1)
+            p_model = (logits - log_z_model).exp_()
+            parts.append(
+                (
+                    logprobs,
+                    torch.special.entr(p_model).sum(-1),
+                    entropy_sampling,
+                    p_model.amax(-1),
+                    logprobs_model,
+                )
+            )
+            log_partitions.append(log_z)
+        outputs = tuple(torch.cat(column) for column in zip(*parts, strict=True))
+        empty = weight.new_empty(0)
+        ctx.save_for_backward(
+            hidden, weight, empty if bias is None else bias, targets, torch.cat(log_partitions)
+        )
+        ctx.has_bias, ctx.temperature, ctx.chunk = bias is not None, temperature, chunk
+        ctx.processor = processor
+        ctx.mark_non_differentiable(*outputs[1:])
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        hidden, weight, bias, targets, log_partitions = ctx.saved_tensors
+        grad_hidden = torch.empty_like(hidden)
+        for start in range(0, hidden.shape[0], ctx.chunk):
+            stop = min(start + ctx.chunk, hidden.shape[0])
+            logits = project(hidden[start:stop], weight, bias if ctx.has_bias else None)
+            behaviour, slope = _behaviour(logits, ctx.temperature, ctx.processor, start, stop)
+            scaled = grad[start:stop, None] / ctx.temperature
+            # d logprob / d behaviour logits = onehot - p; minus first, so that p can be overwritten.
+            d_logits = (behaviour - log_partitions[start:stop]).exp_().mul_(-scaled)
+            d_logits.scatter_add_(1, targets[start:stop, None], scaled)
+            if slope is not None:
+                d_logits.mul_(slope)
+            if weight.dtype in (torch.bfloat16, torch.float16) and weight.is_cuda:
+                d_logits = d_logits.to(weight.dtype)
+            grad_hidden[start:stop] = _matmul(d_logits, weight).to(hidden.dtype)
+        return grad_hidden, None, None, None, None, None, None

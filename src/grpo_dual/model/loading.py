@@ -1,0 +1,209 @@
+"""From a name to a frozen base model, a tokenizer and a LoRA adapter, with every unsafe or unfit case refused."""
+
+import json
+import warnings
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel, get_peft_model
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from grpo_dual.config.schema import LoraConfig, ModelConfig
+from grpo_dual.errors import ModelError
+
+EMBEDDED = "embedded"
+TRAINED = "default"
+"""PEFT's name of the trained adapter; ``default`` is saved into the folder's root."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` is cuda when there is one, else cpu.
+
+    Raises:
+        ModelError: the name is not a device, or this machine does not have it.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(
+            f"model.device: {name!r} is not a device; use auto, cpu, cuda or cuda:<number>"
+        ) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ModelError(
+            f"model.device: {name!r} was asked for, but PyTorch sees {torch.cuda.device_count()} CUDA devices "
+            "here; use auto or cpu, or install a PyTorch built for your GPU"
+        )
+    return device
+
+
+def resolve_source(name: str) -> str:
+    """The folder or hub name behind ``model.name``.
+
+    Raises:
+        ModelError: a folder is meant but is absent, has no config.json, or no safetensors weights.
+    """
+    folder = (
+        Path(str(files("grpo_dual") / "assets" / "tiny"))
+        if name == EMBEDDED
+        else Path(name).expanduser()
+    )
+    if folder.is_dir():
+        _check_folder(folder, name)
+        return str(folder)
+    if name == EMBEDDED or folder.exists() or _looks_like_path(name):
+        raise ModelError(
+            f"model.name: there is no model folder at {folder}. Give a folder with config.json, *.safetensors and "
+            f"tokenizer files, a hub name such as meta-llama/Meta-Llama-3-8B-Instruct, or {EMBEDDED!r}"
+        )
+    return name
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name
+
+
+def _check_folder(folder: Path, name: str) -> None:
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ModelError(
+            f"model.name: {folder} has no config.json, so it is not a Transformers model folder"
+        )
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt*")))
+        found = (
+            f"it has {', '.join(pickled[:3])}, pickled weights, which can run code when they are read"
+            if pickled
+            else "it has no weights at all"
+        )
+        raise ModelError(
+            f"model.name: {folder} has no *.safetensors weights; {found}. Convert them with "
+            "save_pretrained on a machine that trusts them"
+        )
+    try:
+        json.loads(config.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"model.name: {config} of {name!r} is not valid JSON: {error}") from error
+
+
+def load_base(
+    config: ModelConfig, device: torch.device
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The frozen base model in eval mode on its device, and its tokenizer.
+
+    SDPA is the only attention: with others a packed row's boolean mask is silently added as 0/1.
+
+    Raises:
+        ModelError: it cannot be found, trusted or used; the text says which and what to do.
+    """
+    source = resolve_source(config.name)
+    shared = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **shared)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=getattr(torch, config.dtype),
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            output_loading_info=True,
+            **shared,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
+        raise ModelError(_explain(source, config, error)) from error
+    _check_weights(source, info)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"model.name: the tokenizer of {source} has {len(tokenizer)} ids but the model embeds only {rows}; "
+            "they do not belong together"
+        )
+    model.requires_grad_(False)
+    return model.to(device).eval(), tokenizer
+
+
+def _explain(source: str, config: ModelConfig, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    if "trust_remote_code" in reason and not config.trust_remote_code:
+        return (
+            f"model.name: {source} comes with Python code of its own, which is not run unless asked for. Read that "
+            "code, then set model.trust_remote_code: true, or choose a model that Transformers supports itself"
+        )
+    kind = "folder" if Path(source).is_dir() else "hub name"
+    return (
+        f"model.name: {kind} {source} could not be loaded ({type(error).__name__}: {reason[:600]}). Check the name, "
+        "model.revision, your access to it and the network; weights must be safetensors"
+    )
+
+
+def _check_weights(source: str, info: dict[str, Any]) -> None:
+    """Refuse weights with holes: Transformers would fill them at random and only warn."""
+    missing = sorted(info.get("missing_keys", ()))
+    mismatched = sorted(str(key) for key in info.get("mismatched_keys", ()))
+    if missing or mismatched:
+        raise ModelError(
+            f"model.name: the weights of {source} do not fit its config.json; missing: "
+            f"{', '.join(missing[:5]) or 'none'} ({len(missing)}), wrong shape: "
+            f"{', '.join(mismatched[:5]) or 'none'} ({len(mismatched)}). The download may be incomplete"
+        )
+
+
+def attach_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
+    """Wrap the model with a fresh LoRA adapter in fp32 (B = 0, so the policy starts as the base model).
+
+    Args:
+        model: frozen base model; its linear layers are replaced in place.
+        config: rank, alpha, dropout (active in SFT only) and targets.
+
+    Returns:
+        The PEFT model, in eval mode.
+
+    Raises:
+        ModelError: a target name matches no linear layer, or names the output head.
+    """
+    targets = _targets(model, config.targets)
+    peft_config = PeftLoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,  # pyright: ignore[reportArgumentType]  # any number works
+        lora_dropout=config.dropout,
+        target_modules=targets,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    with warnings.catch_warnings():
+        # PEFT 0.21 reads a property that newer Transformers call deprecated; nothing a user could mend.
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+        wrapped = get_peft_model(model, peft_config, adapter_name=TRAINED)
+    assert isinstance(wrapped, PeftModel)
+    return wrapped.eval()
+
+
+def _targets(model: PreTrainedModel, targets: tuple[str, ...]) -> str | list[str]:
+    if targets == ("all-linear",):
+        return "all-linear"
+    head = model.get_output_embeddings()
+    linear = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
+    known = sorted({name.rsplit(".", 1)[-1] for name, m in linear.items() if m is not head})
+    for target in targets:
+        matched = [m for name, m in linear.items() if name == target or name.endswith(f".{target}")]
+        if not matched:
+            raise ModelError(
+                f"model.lora.targets: {target!r} is not a linear layer of this model; choose from "
+                f"{', '.join(known)}, or all-linear alone"
+            )
+        if any(m is head for m in matched):
+            raise ModelError(
+                f"model.lora.targets: {target!r} is the output head, which stays frozen; choose from "
+                f"{', '.join(known)}"
+            )
+    return list(targets)

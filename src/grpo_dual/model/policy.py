@@ -1,0 +1,308 @@
+"""The policy: a frozen base model, the adapter that is trained, and a frozen reference in the same weights.
+
+The model stays in eval mode while it is trained: packed and plain passes agree only without dropout, and the
+sampler's log-probs are the trainer's only then. SFT may switch the adapter's dropout on for its own passes
+(:meth:`Policy.adapter_dropout`).
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from grpo_dual.config.schema import ModelConfig
+from grpo_dual.errors import ModelError
+from grpo_dual.model.checks import check_architecture, check_forward
+from grpo_dual.model.head import Processor, TokenStats, project, token_stats
+from grpo_dual.model.loading import TRAINED, attach_lora, load_base, resolve_device
+from grpo_dual.model.packing import PackedBatch
+
+REFERENCE = "reference"
+
+
+def load_policy(config: ModelConfig) -> "Policy":
+    """Load base model and tokenizer, attach a fresh adapter, and check that packed rows are exact on it.
+
+    The adapter's A matrices are drawn from torch's global generator: seed it first.
+
+    Raises:
+        ModelError: see :mod:`grpo_dual.model.loading` and :mod:`grpo_dual.model.checks`.
+    """
+    device = resolve_device(config.device)
+    base, tokenizer = load_base(config, device)
+    return Policy(attach_lora(base, config.lora), tokenizer, config)
+
+
+class Policy:
+    """A causal language model with a trained LoRA adapter.
+
+    Attributes:
+        model: the PEFT model.
+        tokenizer: its tokenizer.
+        config: what it was loaded from.
+        device: where its weights are.
+    """
+
+    def __init__(
+        self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, config: ModelConfig
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.config = config
+        causal_lm = model.get_base_model()
+        assert isinstance(causal_lm, PreTrainedModel)
+        self.causal_lm = causal_lm
+        self.body = _body(causal_lm)
+        self.device = causal_lm.get_input_embeddings().weight.device
+        self._head = _head(causal_lm)
+        self._window = check_architecture(causal_lm.config)
+        self._trained = [
+            (name, parameter)
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        ]
+        model.eval()
+        if config.gradient_checkpointing:
+            causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+            self._checkpointing(True)
+        check_forward(self)
+
+    # --- scoring ---------------------------------------------------------------------------------------------
+
+    def hidden_states(self, batch: PackedBatch) -> Tensor:
+        """[N, D] states that predict the batch's completion tokens (the body without its head)."""
+        longest = int(batch.position_ids.max()) + 1
+        if self._window is not None and longest > self._window:
+            raise ModelError(
+                f"a sequence of {longest} tokens is longer than this model's attention window of {self._window}, "
+                "which a packed row's mask would not respect; lower rollout.max_prompt_tokens or max_new_tokens"
+            )
+        output = self.body(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask(),
+            position_ids=batch.position_ids,
+            use_cache=False,
+        )
+        hidden: Tensor = output.last_hidden_state
+        return hidden.reshape(-1, hidden.shape[-1])[batch.hidden_index]
+
+    def token_stats(
+        self,
+        batch: PackedBatch,
+        *,
+        temperature: float,
+        chunk: int,
+        processor: Processor | None = None,
+    ) -> TokenStats:
+        """Score every completion token of a batch under the active adapter.
+
+        Args:
+            batch: packed or plain rows, on this policy's device.
+            temperature: T of the behaviour distribution.
+            chunk: tokens whose logits exist at the same time.
+            processor: replays processed sampling, see :class:`grpo_dual.model.processors.Replay`.
+
+        Returns:
+            [N] statistics in the batch's token order; the gradient flows through ``logprobs``.
+        """
+        return token_stats(
+            self.hidden_states(batch),
+            self._head.weight,
+            batch.targets,
+            temperature=temperature,
+            chunk=chunk,
+            bias=self._head.bias,
+            processor=processor,
+        )
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[M, V] fp32 logits of [M, D] states: the same product that training scores with."""
+        return project(hidden, self._head.weight, self._head.bias)
+
+    @property
+    def generation_eos_ids(self) -> tuple[int, ...]:
+        """EOS ids of the model's generation_config; the only thing of it that is used, sampling never is."""
+        config = self.causal_lm.generation_config
+        eos = None if config is None else config.eos_token_id
+        if eos is None:
+            return ()
+        return (eos,) if isinstance(eos, int) else tuple(eos)
+
+    # --- adapters --------------------------------------------------------------------------------------------
+
+    def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Names and parameters of the trained adapter, in a fixed order."""
+        return list(self._trained)
+
+    def freeze_reference(self) -> None:
+        """Make the adapter as it is now the reference of KL; nothing to do for ``reference: base``.
+
+        May be called again: the reference is then overwritten.
+        """
+        if self.config.reference == "base":
+            return
+        state = self.adapter_state()
+        with self._flags_kept():
+            if REFERENCE not in self.model.peft_config:
+                # add_adapter draws initial weights that are overwritten below: leave the generators alone.
+                devices = [self.device] if self.device.type == "cuda" else []
+                with torch.random.fork_rng(devices=devices):
+                    self.model.add_adapter(REFERENCE, self.model.peft_config[TRAINED])
+                self.model.set_adapter(TRAINED)
+        self.load_adapter_state(state, adapter=REFERENCE)
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Inside, the model is the reference: no gradient, the frozen adapter (or none) active.
+
+        Raises:
+            ModelError: the reference is the frozen adapter, and :meth:`freeze_reference` was not called.
+        """
+        if self.config.reference == "base":
+            with (
+                torch.no_grad(),
+                self._flags_kept(),
+                self.model.disable_adapter(),
+                self._flags_kept(),
+            ):
+                yield
+            return
+        if REFERENCE not in self.model.peft_config:
+            raise ModelError(
+                "the reference adapter does not exist yet: call freeze_reference() first"
+            )
+        try:
+            with self._flags_kept():
+                self.model.set_adapter(REFERENCE, inference_mode=True)
+            with torch.no_grad():
+                yield
+        finally:
+            with self._flags_kept():
+                self.model.set_adapter(TRAINED)
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """Inside, no gradient and no checkpointing (which would refuse the cache): for rollouts."""
+        self._checkpointing(False)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._checkpointing(self.config.gradient_checkpointing)
+
+    @contextmanager
+    def adapter_dropout(self) -> Iterator[None]:
+        """Inside, the adapter's own dropout is active (SFT); everything else stays in eval mode."""
+        dropouts = [
+            dropout
+            for module in self.model.modules()
+            if isinstance(module, BaseTunerLayer)
+            for dropout in getattr(module, "lora_dropout", nn.ModuleDict()).values()
+        ]
+        for dropout in dropouts:
+            dropout.train()
+        try:
+            yield
+        finally:
+            for dropout in dropouts:
+                dropout.eval()
+
+    def adapter_state(self, *, adapter: str = TRAINED) -> dict[str, Tensor]:
+        """CPU copies of an adapter's weights; ``reference`` gives the frozen one.
+
+        Keys carry no adapter name, so one adapter's state can be loaded into the other.
+
+        Raises:
+            ModelError: there is no such adapter.
+        """
+        return {
+            name: tensor.detach().to("cpu", copy=True)
+            for name, tensor in self._adapter_tensors(adapter).items()
+        }
+
+    def load_adapter_state(self, state: Mapping[str, Tensor], *, adapter: str = TRAINED) -> None:
+        """Overwrite an adapter's weights in place.
+
+        A reference that was not frozen yet is created.
+
+        Raises:
+            ModelError: names or shapes are not exactly this adapter's.
+        """
+        if adapter == REFERENCE and REFERENCE not in self.model.peft_config:
+            self.freeze_reference()
+        tensors = self._adapter_tensors(adapter)
+        wrong = sorted(tensors.keys() ^ state.keys()) or sorted(
+            name for name, tensor in tensors.items() if tensor.shape != state[name].shape
+        )
+        if wrong:
+            raise ModelError(
+                f"the saved adapter does not fit this model: {', '.join(wrong[:4])} ({len(wrong)} tensors) are missing, "
+                "unknown or of another shape; model.name and model.lora must be those it was saved with"
+            )
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor.copy_(state[name])
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the trained adapter so that plain ``PeftModel.from_pretrained(base, folder)`` reads it."""
+        self.model.save_pretrained(
+            str(folder),
+            safe_serialization=True,
+            selected_adapters=[TRAINED],
+            save_embedding_layers=False,
+        )
+
+    # --- inside ----------------------------------------------------------------------------------------------
+
+    def _adapter_tensors(self, adapter: str) -> dict[str, nn.Parameter]:
+        if adapter not in self.model.peft_config:
+            raise ModelError(f"there is no adapter {adapter!r} in this policy")
+        mark = f".{adapter}."
+        return {
+            name.replace(mark, ".", 1): parameter
+            for name, parameter in self.model.named_parameters()
+            if mark in name and ".lora_" in name
+        }
+
+    @contextmanager
+    def _flags_kept(self) -> Iterator[None]:
+        """PEFT toggles requires_grad when it switches adapters: put it back on every known parameter."""
+        trained = {id(parameter) for _, parameter in self._trained}
+        try:
+            yield
+        finally:
+            for parameter in self.model.parameters():
+                parameter.requires_grad_(id(parameter) in trained)
+
+    def _checkpointing(self, active: bool) -> None:
+        # Transformers checkpoints only layers in training mode. The flag is set on the layers alone, not on
+        # their children, so attention and dropout modules stay in eval mode.
+        for module in self.causal_lm.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module.training = active
+
+
+def _body(causal_lm: PreTrainedModel) -> nn.Module:
+    body: Any = causal_lm.base_model
+    if body is causal_lm:
+        raise ModelError(
+            f"{type(causal_lm).__name__} has no decoder body apart from its head; choose a causal language model "
+            "such as Llama, Qwen or Mistral"
+        )
+    return body
+
+
+def _head(causal_lm: PreTrainedModel) -> nn.Linear:
+    head = causal_lm.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        raise ModelError(
+            f"the output head of {type(causal_lm).__name__} is {type(head).__name__}, not a plain linear layer"
+        )
+    return head

@@ -66,7 +66,8 @@ def explain(
             loc = loc[:-1]
         place, dotted = where(loc), ".".join(map(str, loc))
         what = _what(item["type"], loc, item["input"], item["msg"], kinds)
-        told.append(f"{place}: {dotted}: {what}" if dotted else f"{place}: {what}")
+        same = not dotted or place == f"--{dotted.replace('_', '-')}"
+        told.append(f"{place}: {what}" if same else f"{place}: {dotted}: {what}")
     more = len(told) - _SHOWN
     return " ".join(told[:_SHOWN]) + (f" There are {more} more errors." if more > 0 else "")
 

@@ -84,13 +84,13 @@ def _objectives(document: Document, value: object) -> tuple[dict[str, object], d
             raise ConfigError(f"{place}: {key}: must be a group of `key: value` pairs.")
         keys = cast("dict[str, object]", body)
         kind = keys.get("kind", name)
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise ConfigError(f"{place}: {key}: {_no_kind(name, keys)}")
         if kind == "plugin" and "kind" not in keys:
             raise ConfigError(
                 f"{place}: {key}: give the objective a name of its own and `kind: plugin`."
             )
-        kinds[name] = str(kind)
+        kinds[name] = kind
         filled[name] = {**keys, "kind": kind}
     return filled, kinds
 

@@ -97,6 +97,7 @@ def test_numbers_and_words(tmp_path: Path) -> None:
         ("objectives:\n  farness: {}\n", [":2:", "objectives.farness", "`fairness`", "kind"]),
         ("objectives:\n  poetry: {}\n", ["objectives.poetry", "kind"]),
         ("objectives:\n  a: {kind: farness}\n", ["objectives.a", "`fairness`"]),
+        ("objectives:\n  a: {kind: [x]}\n", ["objectives.a", "no kind"]),
         ("objectives:\n  plugin: {factory: 'a:b'}\n", ["objectives.plugin", "kind: plugin"]),
         ("objectives: {}\n", ["objectives", "at least one"]),
         ("objectives: [a]\n", ["objectives", "at least one"]),

@@ -1,7 +1,8 @@
-"""Can this architecture be scored from packed rows with our own head? Refused when the answer is no.
+"""Can this architecture be scored from packed rows with our own head? If not, it is refused.
 
-The names below catch what is known; :func:`check_forward` then compares, on a few tokens, what the policy computes
-with what the model itself computes, so that an architecture nobody thought of cannot be silently wrong.
+The names below catch what is known; :func:`check_forward` then compares, on a few tokens, what the
+policy computes with what the model itself computes, so that an architecture nobody thought of
+cannot be silently wrong.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -32,25 +33,29 @@ def check_architecture(config: PreTrainedConfig) -> int | None:
         config: the model's.
 
     Returns:
-        Length up to which its attention is full (its sliding window or chunk), None when there is no limit.
+        Length up to which its attention is full (its sliding window or chunk), None when there is
+        no limit.
 
     Raises:
-        ModelError: soft-capped or scaled logits, or layers that are not attention over all earlier tokens.
+        ModelError: soft-capped or scaled logits, or layers that are not attention over all earlier
+            tokens.
     """
     text = config.get_text_config()
     for key, neutral in _LOGIT_TRANSFORMS.items():
         value = getattr(text, key, neutral)
         if value is not None and value != neutral:
             raise ModelError(
-                f"{text.model_type} models transform their logits ({key}: {value}), which the chunked head does not "
-                "reproduce; choose a model without it, such as Llama, Qwen or Mistral"
+                f"{text.model_type} models transform their logits ({key}: {value}), which the "
+                "chunked head does not reproduce; choose a model without it, such as Llama, Qwen "
+                "or Mistral"
             )
     kinds = set(getattr(text, "layer_types", None) or ())
     unknown = kinds - {"full_attention", "sliding_attention", "chunked_attention"}
     if unknown:
         raise ModelError(
-            f"{text.model_type} has layers of kind {', '.join(sorted(unknown))}, which carry state from one completion "
-            "of a packed row to the next; choose a model with attention layers only"
+            f"{text.model_type} has layers of kind {', '.join(sorted(unknown))}, which carry state "
+            "from one completion of a packed row to the next; choose a model with attention layers "
+            "only"
         )
     windows: list[Any] = []
     if "sliding_attention" in kinds or (not kinds and getattr(text, "use_sliding_window", True)):
@@ -66,25 +71,28 @@ def check_forward(policy: "Policy") -> None:
     Raises:
         ModelError: they differ by more than rounding.
     """
-    vocabulary = policy.causal_lm.get_input_embeddings().weight.shape[0]
+    vocabulary = policy.causal_lm.config.get_text_config().vocab_size
     ids = [int(i) for i in torch.linspace(1, vocabulary - 1, 12).tolist()]
-    groups = [(ids[:5], [ids[5:8], ids[8:12]])]
+    completions = [ids[5:8], ids[8:12]]
+    groups = [(ids[:5], completions)]
     with torch.no_grad():
         packed = policy.hidden_states(pack(groups, 0).to(policy.device))
         plain = policy.logits(policy.hidden_states(unpack(groups, 0).to(policy.device)))
-        own = []
-        for completion in groups[0][1]:
-            row = torch.tensor([groups[0][0] + completion], device=policy.device)
+        own: list[torch.Tensor] = []
+        for completion in completions:
+            row = torch.tensor([ids[:5] + completion], device=policy.device)
             own.append(policy.causal_lm(input_ids=row, use_cache=False).logits[0, 4:-1])
         truth = torch.cat(own).to(plain.dtype)
         logits = policy.logits(packed)
-    # Rounding of the model's dtype, accumulated over its layers; a wrong mask or position is far above it in fp32.
+    # Rounding of the model's dtype, accumulated over its layers; a wrong mask or position is far
+    # above it in fp32.
     tolerance = 1e-3 if policy.causal_lm.dtype in (torch.float32, torch.float64) else 0.1
     scale = truth.abs().max().clamp_min(1e-6)
     for name, value in (("without packing", plain), ("from packed rows", logits)):
         error = float((value - truth).abs().max() / scale)
         if not error <= tolerance:
             raise ModelError(
-                f"{type(policy.causal_lm).__name__} gives other logits {name} than by its own forward pass (relative "
-                f"difference {error:.2g}), so training on it would be silently wrong; choose another model"
+                f"{type(policy.causal_lm).__name__} gives other logits {name} than by its own "
+                f"forward pass (relative difference {error:.2g}), so training on it would be "
+                "silently wrong; choose another model"
             )

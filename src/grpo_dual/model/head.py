@@ -1,8 +1,9 @@
-"""Log-probs, exact entropies and maximum probability of completion tokens, never [tokens, vocabulary] at once.
+"""Log-probs and exact entropies of completion tokens, never [tokens, vocabulary] at once.
 
-The output head runs over chunks of tokens, accumulates and returns fp32 (bf16 logits near 25 are .125 apart,
-which is ratio noise of several per cent before any update), and is recomputed in the backward pass:
-``dz = g (onehot_y - p) / T``, ``dh = dz W``. The head's weight is frozen, so there is no dW.
+The output head runs over chunks of tokens, accumulates and returns fp32 (bf16 logits near 25 are
+.125 apart, which is ratio noise of several per cent before any update), and is recomputed in the
+backward pass: ``dz = g (onehot_y - p) / T``, ``dh = dz W``. The head's weight is frozen, so there
+is no dW.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -20,7 +21,7 @@ class TokenStats(NamedTuple):
     """
 
     logprobs: Tensor
-    """Log-prob of the token under the behaviour distribution: temperature, and processors if there are any."""
+    """Log-prob under the behaviour distribution: temperature, and processors if there are any."""
     entropy: Tensor
     """Exact entropy of the model itself (T = 1, no processors), nats."""
     entropy_sampling: Tensor
@@ -32,7 +33,7 @@ class TokenStats(NamedTuple):
 
 
 class Processor(Protocol):
-    """What turns the logits of some tokens into those they were really sampled from; see processors.py."""
+    """Turns the model's logits into those that tokens were sampled from; see processors.py."""
 
     def __call__(self, logits: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         """Process the logits of tokens ``start:stop``.
@@ -43,8 +44,8 @@ class Processor(Protocol):
             stop: one past the last token.
 
         Returns:
-            Processed logits [., V], before the temperature, -inf where a token cannot be drawn; and their
-            derivative by the model's logits [., V], or None where it is 1.
+            Processed logits [., V], before the temperature, -inf where a token cannot be drawn; and
+            their derivative by the model's logits [., V], or None where it is 1.
         """
         ...
 
@@ -52,8 +53,8 @@ class Processor(Protocol):
 def project(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Logits in fp32 (fp64 if the states are fp64): ``hidden @ weight.T + bias``.
 
-    Products of bf16 are exact in fp32, so on CUDA one bf16 GEMM with fp32 accumulation and output is the same
-    as upcasting both sides first; elsewhere both sides are upcast.
+    Products of bf16 are exact in fp32, so on CUDA one bf16 GEMM with fp32 accumulation and output
+    is the same as upcasting both sides first; elsewhere both sides are upcast.
 
     Args:
         hidden: [M, D].
@@ -86,7 +87,8 @@ def token_stats(
         temperature: T of the behaviour distribution.
         chunk: tokens whose logits exist at the same time.
         bias: [V] frozen bias of the head, or None.
-        processor: replays repetition penalty, forbidden EOS and truncation; None when sampling was plain.
+        processor: replays repetition penalty, forbidden EOS and truncation; None when sampling was
+            plain.
 
     Returns:
         See :class:`TokenStats`. The gradient reaches ``hidden_ND`` through ``logprobs`` only.
@@ -96,8 +98,8 @@ def token_stats(
     """
     if weight_VD.requires_grad or (bias is not None and bias.requires_grad):
         raise ModelError(
-            "the output head requires a gradient, but the chunked head computes none for it: freeze the head, "
-            "and leave it out of model.lora.targets and modules_to_save"
+            "the output head requires a gradient, but the chunked head computes none for it: "
+            "freeze the head, and leave it out of model.lora.targets and modules_to_save"
         )
     if hidden_ND.shape[0] != targets_N.shape[0] or hidden_ND.shape[1] != weight_VD.shape[1]:
         raise ModelError(
@@ -123,7 +125,7 @@ def _matmul(left: Tensor, right: Tensor) -> Tensor:
 def _behaviour(
     logits: Tensor, temperature: float, processor: Processor | None, start: int, stop: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Processed and tempered logits with the slope of the processing (the temperature's left out)."""
+    """Processed and tempered logits, with the slope of the processing alone."""
     if processor is None:
         return (logits if temperature == 1.0 else logits / temperature), None
     processed, slope = processor(logits, start, stop)
@@ -186,7 +188,8 @@ class _ChunkedHead(torch.autograd.Function):
             logits = project(hidden[start:stop], weight, bias if ctx.has_bias else None)
             behaviour, slope = _behaviour(logits, ctx.temperature, ctx.processor, start, stop)
             scaled = grad[start:stop, None] / ctx.temperature
-            # d logprob / d behaviour logits = onehot - p; minus first, so that p can be overwritten.
+            # d logprob / d behaviour logits = onehot - p; minus first, so that p can be
+            # overwritten.
             d_logits = (behaviour - log_partitions[start:stop]).exp_().mul_(-scaled)
             d_logits.scatter_add_(1, targets[start:stop, None], scaled)
             if slope is not None:

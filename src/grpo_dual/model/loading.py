@@ -1,4 +1,4 @@
-"""From a name to a frozen base model, a tokenizer and a LoRA adapter, with every unsafe or unfit case refused."""
+"""From a name to a frozen base model, a tokenizer and an adapter; unsafe ones are refused."""
 
 import json
 import warnings
@@ -42,8 +42,8 @@ def resolve_device(name: str) -> torch.device:
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ModelError(
-            f"model.device: {name!r} was asked for, but PyTorch sees {torch.cuda.device_count()} CUDA devices "
-            "here; use auto or cpu, or install a PyTorch built for your GPU"
+            f"model.device: {name!r} was asked for, but PyTorch sees {torch.cuda.device_count()} "
+            "CUDA devices here; use auto or cpu, or install a PyTorch built for your GPU"
         )
     return device
 
@@ -64,8 +64,9 @@ def resolve_source(name: str) -> str:
         return str(folder)
     if name == EMBEDDED or folder.exists() or _looks_like_path(name):
         raise ModelError(
-            f"model.name: there is no model folder at {folder}. Give a folder with config.json, *.safetensors and "
-            f"tokenizer files, a hub name such as meta-llama/Meta-Llama-3-8B-Instruct, or {EMBEDDED!r}"
+            f"model.name: there is no model folder at {folder}. Give a folder with config.json, "
+            "*.safetensors and tokenizer files, a hub name such as "
+            f"meta-llama/Meta-Llama-3-8B-Instruct, or {EMBEDDED!r}"
         )
     return name
 
@@ -83,7 +84,8 @@ def _check_folder(folder: Path, name: str) -> None:
     if not any(folder.glob("*.safetensors")):
         pickled = sorted(p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt*")))
         found = (
-            f"it has {', '.join(pickled[:3])}, pickled weights, which can run code when they are read"
+            f"it has {', '.join(pickled[:3])}, pickled weights, which can run code when they are "
+            "read"
             if pickled
             else "it has no weights at all"
         )
@@ -111,7 +113,7 @@ def load_base(
     shared = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **shared)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=getattr(torch, config.dtype),
             attn_implementation="sdpa",
@@ -121,12 +123,13 @@ def load_base(
         )
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
         raise ModelError(_explain(source, config, error)) from error
+    model, info = loaded
     _check_weights(source, info)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
-            f"model.name: the tokenizer of {source} has {len(tokenizer)} ids but the model embeds only {rows}; "
-            "they do not belong together"
+            f"model.name: the tokenizer of {source} has {len(tokenizer)} ids but the model embeds "
+            f"only {rows}; they do not belong together"
         )
     model.requires_grad_(False)
     return model.to(device).eval(), tokenizer
@@ -136,13 +139,15 @@ def _explain(source: str, config: ModelConfig, error: Exception) -> str:
     reason = " ".join(str(error).split())
     if "trust_remote_code" in reason and not config.trust_remote_code:
         return (
-            f"model.name: {source} comes with Python code of its own, which is not run unless asked for. Read that "
-            "code, then set model.trust_remote_code: true, or choose a model that Transformers supports itself"
+            f"model.name: {source} comes with Python code of its own, which is not run unless "
+            "asked for. Read that code, then set model.trust_remote_code: true, or choose a model "
+            "that Transformers supports itself"
         )
     kind = "folder" if Path(source).is_dir() else "hub name"
     return (
-        f"model.name: {kind} {source} could not be loaded ({type(error).__name__}: {reason[:600]}). Check the name, "
-        "model.revision, your access to it and the network; weights must be safetensors"
+        f"model.name: {kind} {source} could not be loaded ({type(error).__name__}: "
+        f"{reason[:600]}). Check the name, model.revision, your access to it and the network; "
+        "weights must be safetensors"
     )
 
 
@@ -154,12 +159,13 @@ def _check_weights(source: str, info: dict[str, Any]) -> None:
         raise ModelError(
             f"model.name: the weights of {source} do not fit its config.json; missing: "
             f"{', '.join(missing[:5]) or 'none'} ({len(missing)}), wrong shape: "
-            f"{', '.join(mismatched[:5]) or 'none'} ({len(mismatched)}). The download may be incomplete"
+            f"{', '.join(mismatched[:5]) or 'none'} ({len(mismatched)}). The download may be "
+            "incomplete"
         )
 
 
 def attach_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
-    """Wrap the model with a fresh LoRA adapter in fp32 (B = 0, so the policy starts as the base model).
+    """Wrap the model with a fresh LoRA adapter in fp32; B = 0, so the policy starts as the base.
 
     Args:
         model: frozen base model; its linear layers are replaced in place.
@@ -181,7 +187,7 @@ def attach_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
         task_type="CAUSAL_LM",
     )
     with warnings.catch_warnings():
-        # PEFT 0.21 reads a property that newer Transformers call deprecated; nothing a user could mend.
+        # PEFT 0.21 reads a property that newer Transformers call deprecated.
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
         wrapped = get_peft_model(model, peft_config, adapter_name=TRAINED)
     assert isinstance(wrapped, PeftModel)
@@ -203,7 +209,7 @@ def _targets(model: PreTrainedModel, targets: tuple[str, ...]) -> str | list[str
             )
         if any(m is head for m in matched):
             raise ModelError(
-                f"model.lora.targets: {target!r} is the output head, which stays frozen; choose from "
-                f"{', '.join(known)}"
+                f"model.lora.targets: {target!r} is the output head, which stays frozen; choose "
+                f"from {', '.join(known)}"
             )
     return list(targets)

@@ -1,9 +1,9 @@
 """A prompt and its K completions in one row, so that the prompt is computed once and not K times.
 
-A packed row is ``[prompt | c1 | ... | cK | pad]``. Positions restart at P for every completion, and a
-completion attends to the prompt and to itself only, so each token sees exactly what it would see in a row
-of its own: loss and gradient are identical (PrefixGrouper, arXiv 2506.05433, with one dense mask instead of
-two attention calls). Padding is on the right only.
+A packed row is ``[prompt | c1 | ... | cK | pad]``. Positions restart at P for every completion, and
+a completion attends to the prompt and to itself only, so each token sees exactly what it would see
+in a row of its own: loss and gradient are identical (PrefixGrouper, arXiv 2506.05433, with one
+dense mask instead of two attention calls). Padding is on the right only.
 
 The plain path (:func:`unpack`) yields the same type with one completion per row; it is the oracle.
 """
@@ -76,7 +76,7 @@ class PackedBatch:
         return allowed | (queries[:, None] == keys)
 
     def attention_mask(self) -> Tensor:
-        """[R, 1, S, S] bool, True where attention is allowed; for SDPA (eager would add it as 0/1)."""
+        """[R, 1, S, S] bool, True where allowed; for SDPA (eager would add it as 0/1)."""
         count, width = self.input_ids.shape
         flat = torch.arange(count * width, device=self.input_ids.device)
         return self.visible(flat // width, flat % width).view(count, 1, width, width)
@@ -118,7 +118,7 @@ def pack(groups: Sequence[Group], pad_id: int, *, multiple_of: int = 1) -> Packe
 
 
 def unpack(groups: Sequence[Group], pad_id: int, *, multiple_of: int = 1) -> PackedBatch:
-    """The plain path: one row per completion, ``[prompt | c]``, K times the prompt. Arguments as :func:`pack`."""
+    """The plain path: one row per completion, ``[prompt | c]``; arguments as :func:`pack`."""
     _check(groups)
     sequences = iter(range(sum(len(completions) for _, completions in groups)))
     rows = [

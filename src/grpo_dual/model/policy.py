@@ -1,8 +1,8 @@
-"""The policy: a frozen base model, the adapter that is trained, and a frozen reference in the same weights.
+"""The policy: a frozen base model, the trained adapter, and a frozen reference in the same weights.
 
-The model stays in eval mode while it is trained: packed and plain passes agree only without dropout, and the
-sampler's log-probs are the trainer's only then. SFT may switch the adapter's dropout on for its own passes
-(:meth:`Policy.adapter_dropout`).
+The model stays in eval mode while it is trained: packed and plain passes agree only without
+dropout, and the sampler's log-probs are the trainer's only then. SFT may switch the adapter's
+dropout on for its own passes (:meth:`Policy.adapter_dropout`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ REFERENCE = "reference"
 
 
 def load_policy(config: ModelConfig) -> "Policy":
-    """Load base model and tokenizer, attach a fresh adapter, and check that packed rows are exact on it.
+    """Load model and tokenizer, attach a fresh adapter, check that packed rows are exact on it.
 
     The adapter's A matrices are drawn from torch's global generator: seed it first.
 
@@ -60,8 +60,8 @@ class Policy:
         assert isinstance(causal_lm, PreTrainedModel)
         self.causal_lm = causal_lm
         self.body = _body(causal_lm)
-        self.device = causal_lm.get_input_embeddings().weight.device
         self._head = _head(causal_lm)
+        self.device: torch.device = self._head.weight.device
         self._window = check_architecture(causal_lm.config)
         self._trained = [
             (name, parameter)
@@ -74,16 +74,10 @@ class Policy:
             self._checkpointing(True)
         check_forward(self)
 
-    # --- scoring ---------------------------------------------------------------------------------------------
-
     def hidden_states(self, batch: PackedBatch) -> Tensor:
         """[N, D] states that predict the batch's completion tokens (the body without its head)."""
-        longest = int(batch.position_ids.max()) + 1
-        if self._window is not None and longest > self._window:
-            raise ModelError(
-                f"a sequence of {longest} tokens is longer than this model's attention window of {self._window}, "
-                "which a packed row's mask would not respect; lower rollout.max_prompt_tokens or max_new_tokens"
-            )
+        if self._window is not None:
+            self._check_window(int(batch.position_ids.max()) + 1, self._window)
         output = self.body(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask(),
@@ -128,14 +122,12 @@ class Policy:
 
     @property
     def generation_eos_ids(self) -> tuple[int, ...]:
-        """EOS ids of the model's generation_config; the only thing of it that is used, sampling never is."""
+        """EOS ids of the model's generation_config; its sampling settings are never used."""
         config = self.causal_lm.generation_config
         eos = None if config is None else config.eos_token_id
         if eos is None:
             return ()
         return (eos,) if isinstance(eos, int) else tuple(eos)
-
-    # --- adapters --------------------------------------------------------------------------------------------
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Names and parameters of the trained adapter, in a fixed order."""
@@ -151,7 +143,8 @@ class Policy:
         state = self.adapter_state()
         with self._flags_kept():
             if REFERENCE not in self.model.peft_config:
-                # add_adapter draws initial weights that are overwritten below: leave the generators alone.
+                # add_adapter draws initial weights that are overwritten below: leave the generators
+                # alone.
                 devices = [self.device] if self.device.type == "cuda" else []
                 with torch.random.fork_rng(devices=devices):
                     self.model.add_adapter(REFERENCE, self.model.peft_config[TRAINED])
@@ -163,7 +156,8 @@ class Policy:
         """Inside, the model is the reference: no gradient, the frozen adapter (or none) active.
 
         Raises:
-            ModelError: the reference is the frozen adapter, and :meth:`freeze_reference` was not called.
+            ModelError: the reference is the frozen adapter, and :meth:`freeze_reference` was not
+                called.
         """
         if self.config.reference == "base":
             with (
@@ -243,23 +237,22 @@ class Policy:
         )
         if wrong:
             raise ModelError(
-                f"the saved adapter does not fit this model: {', '.join(wrong[:4])} ({len(wrong)} tensors) are missing, "
-                "unknown or of another shape; model.name and model.lora must be those it was saved with"
+                f"the saved adapter does not fit this model: {', '.join(wrong[:4])} ({len(wrong)} "
+                "tensors) are missing, unknown or of another shape; model.name and model.lora must "
+                "be those it was saved with"
             )
         with torch.no_grad():
             for name, tensor in tensors.items():
                 tensor.copy_(state[name])
 
     def save_adapter(self, folder: Path) -> None:
-        """Write the trained adapter so that plain ``PeftModel.from_pretrained(base, folder)`` reads it."""
+        """Write the trained adapter as ``PeftModel.from_pretrained(base, folder)`` reads it."""
         self.model.save_pretrained(
             str(folder),
             safe_serialization=True,
             selected_adapters=[TRAINED],
             save_embedding_layers=False,
         )
-
-    # --- inside ----------------------------------------------------------------------------------------------
 
     def _adapter_tensors(self, adapter: str) -> dict[str, nn.Parameter]:
         if adapter not in self.model.peft_config:
@@ -271,9 +264,18 @@ class Policy:
             if mark in name and ".lora_" in name
         }
 
+    @staticmethod
+    def _check_window(longest: int, window: int) -> None:
+        if longest > window:
+            raise ModelError(
+                f"a sequence of {longest} tokens is longer than this model's attention window of "
+                f"{window}, which a packed row's mask would not respect; lower "
+                "rollout.max_prompt_tokens or rollout.sampling.max_new_tokens"
+            )
+
     @contextmanager
     def _flags_kept(self) -> Iterator[None]:
-        """PEFT toggles requires_grad when it switches adapters: put it back on every known parameter."""
+        """PEFT toggles requires_grad when it switches adapters: put it back everywhere."""
         trained = {id(parameter) for _, parameter in self._trained}
         try:
             yield
@@ -282,8 +284,8 @@ class Policy:
                 parameter.requires_grad_(id(parameter) in trained)
 
     def _checkpointing(self, active: bool) -> None:
-        # Transformers checkpoints only layers in training mode. The flag is set on the layers alone, not on
-        # their children, so attention and dropout modules stay in eval mode.
+        # Transformers checkpoints only layers in training mode. The flag is set on the layers
+        # alone, not on their children, so attention and dropout modules stay in eval mode.
         for module in self.causal_lm.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module.training = active
@@ -293,8 +295,8 @@ def _body(causal_lm: PreTrainedModel) -> nn.Module:
     body: Any = causal_lm.base_model
     if body is causal_lm:
         raise ModelError(
-            f"{type(causal_lm).__name__} has no decoder body apart from its head; choose a causal language model "
-            "such as Llama, Qwen or Mistral"
+            f"{type(causal_lm).__name__} has no decoder body apart from its head; choose a causal "
+            "language model such as Llama, Qwen or Mistral"
         )
     return body
 
@@ -303,6 +305,7 @@ def _head(causal_lm: PreTrainedModel) -> nn.Linear:
     head = causal_lm.get_output_embeddings()
     if not isinstance(head, nn.Linear):
         raise ModelError(
-            f"the output head of {type(causal_lm).__name__} is {type(head).__name__}, not a plain linear layer"
+            f"the output head of {type(causal_lm).__name__} is {type(head).__name__}, not a plain "
+            "linear layer"
         )
     return head

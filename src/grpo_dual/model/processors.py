@@ -1,9 +1,10 @@
-"""The distribution that tokens are really sampled from, on both sides: drawn by the engine, replayed by the trainer.
+"""The distribution that tokens are really sampled from: drawn by the engine, replayed in training.
 
-Order and definitions are those of Transformers' ``generate``: repetition penalty over every id seen in prompt or
-completion, forbidden EOS, temperature, top-k, top-p. Penalty and EOS follow from the prefix and are computed again;
-what top-k and top-p kept is recorded by the engine and never recomputed, because updated weights could drop the
-sampled token (``keep sampling mask``, DeepSeek-V3.2 section 3.1).
+Order and definitions are those of Transformers' ``generate``: repetition penalty over every id seen
+in prompt or completion, forbidden EOS, temperature, top-k, top-p. Penalty and EOS follow from the
+prefix and are computed again; what top-k and top-p kept is recorded by the engine and never
+recomputed, because updated weights could drop the sampled token (``keep sampling mask``,
+DeepSeek-V3.2 section 3.1).
 
     z'_v = z_v / rp or z_v rp for seen v (by the sign of z_v),  -inf for a forbidden EOS
     mu(y) = exp(z'_y / T) / sum over kept v of exp(z'_v / T)
@@ -20,7 +21,7 @@ from grpo_dual.model.packing import PackedBatch
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Repetition penalty: ``z / rp`` for seen ids with z >= 0, ``z rp`` for those with z < 0 (CTRL, 1909.05858).
+    """Repetition penalty (CTRL, 1909.05858): seen ids get ``z / rp`` if z >= 0, else ``z rp``.
 
     Args:
         logits: [M, V].
@@ -40,7 +41,7 @@ def penalty_slope(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 
 def keep_mask(logits: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Which ids survive top-k and then top-p, exactly as Transformers decides (ties at the k-th value all stay).
+    """Which ids survive top-k, then top-p, as Transformers decides (ties at the k-th value stay).
 
     Args:
         logits: [M, V] after penalty, EOS mask and temperature.
@@ -63,7 +64,7 @@ def keep_mask(logits: Tensor, top_k: int, top_p: float) -> Tensor:
 
 
 def seen_ids(batch: PackedBatch, start: int, stop: int, vocabulary: int) -> Tensor:
-    """[stop - start, V] bool: ids that stand in the prefix of tokens ``start:stop`` (prompt and own completion)."""
+    """[M, V] bool: ids in the prefix (prompt, own completion) of the M tokens ``start:stop``."""
     width = batch.input_ids.shape[1]
     states = batch.hidden_index[start:stop]
     rows, queries = states // width, states % width
@@ -74,9 +75,10 @@ def seen_ids(batch: PackedBatch, start: int, stop: int, vocabulary: int) -> Tens
 
 
 class Replay:
-    """The recorded processing of one batch, for the head (a :class:`grpo_dual.model.head.Processor`).
+    """The recorded processing of one batch, a :class:`grpo_dual.model.head.Processor`.
 
-    The reference may be scored with the same object: its KL is then taken on the same support as the policy's.
+    The reference may be scored with the same object: its KL is then taken on the same support as
+    the policy's.
     """
 
     def __init__(
@@ -92,16 +94,18 @@ class Replay:
             batch: on the policy's device.
             sampling: as the engine used it.
             eos_ids: ids that end a completion.
-            kept_ids: for each of the N tokens, the ids that survived; None when nothing was truncated.
+            kept_ids: for each of the N tokens, the ids that survived; None when nothing was
+                truncated.
 
         Raises:
-            ModelError: kept ids are absent though sampling truncates, do not number N, or miss a sampled token.
+            ModelError: kept ids are absent though sampling truncates, do not number N, or miss a
+                sampled token.
         """
         truncates = sampling.top_k > 0 or sampling.top_p < 1.0
         if truncates and kept_ids is None:
             raise ModelError(
-                "sampling truncates (top_k or top_p), but the rollouts carry no kept ids; use an engine that records "
-                "them, or set rollout.sampling.top_k: 0 and top_p: 1"
+                "sampling truncates (top_k or top_p), but the rollouts carry no kept ids; use an "
+                "engine that records them, or set rollout.sampling.top_k: 0 and top_p: 1"
             )
         self._batch = batch
         self._sampling = sampling
@@ -110,7 +114,7 @@ class Replay:
         self._kept = None if kept_ids is None else _pad_kept(kept_ids, batch)
 
     def __call__(self, logits: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
-        """Process the logits of tokens ``start:stop``; see :class:`grpo_dual.model.head.Processor`."""
+        """Process the logits of tokens ``start:stop``; see :class:`head.Processor`."""
         slope = None
         processed = logits
         if self._sampling.repetition_penalty != 1.0:
@@ -138,8 +142,8 @@ def _pad_kept(kept_ids: Sequence[Sequence[int]], batch: PackedBatch) -> Tensor:
     for number, (ids, target) in enumerate(zip(kept_ids, batch.targets.tolist(), strict=True)):
         if target not in ids:
             raise ModelError(
-                f"token {number} (id {target}) is not among its {len(ids)} kept ids, so it cannot have been sampled; "
-                "rollouts and kept ids are not in the same order"
+                f"token {number} (id {target}) is not among its {len(ids)} kept ids, so it cannot "
+                "have been sampled; rollouts and kept ids are not in the same order"
             )
     width = max(len(ids) for ids in kept_ids)
     padded = [list(ids) + [-1] * (width - len(ids)) for ids in kept_ids]

@@ -32,7 +32,8 @@ def collect(engine: Engine, prompts: Sequence[Prompt], k: int) -> Collection:
         Groups in the order of the prompts.
 
     Raises:
-        NumericsError: the engine returned an empty or unscored completion, or a log-prob above zero or not finite.
+        NumericsError: the engine returned an empty or unscored completion, or a log-prob above zero
+            or not finite.
     """
     started = time.perf_counter()
     groups = engine.generate(prompts, k)
@@ -45,7 +46,8 @@ def collect(engine: Engine, prompts: Sequence[Prompt], k: int) -> Collection:
         name = prompt.record.record_id
         if group.prompt is not prompt or len(group.rollouts) != k:
             raise NumericsError(
-                f"the rollout engine returned {len(group.rollouts)} completions for {name}, not {k} of it"
+                f"the rollout engine returned {len(group.rollouts)} completions for {name}, not "
+                f"{k} of it"
             )
         for rollout in group.rollouts:
             _check(name, rollout)
@@ -56,11 +58,13 @@ def collect(engine: Engine, prompts: Sequence[Prompt], k: int) -> Collection:
 def _check(name: str, rollout: Rollout) -> None:
     if not rollout.token_ids or len(rollout.token_ids) != len(rollout.logprobs):
         raise NumericsError(
-            f"a completion of {name} has {len(rollout.token_ids)} tokens and {len(rollout.logprobs)} log-probs; "
-            "each token needs one, and there is at least one token"
+            f"a completion of {name} has {len(rollout.token_ids)} tokens and "
+            f"{len(rollout.logprobs)} log-probs; each token needs one, and there is at least one "
+            "token"
         )
     # A rounding above zero is possible for a token of probability one.
     if not all(math.isfinite(value) and value <= 1e-5 for value in rollout.logprobs):
         raise NumericsError(
-            f"a completion of {name} was drawn with log-probs that are not finite and <= 0; the policy has diverged"
+            f"a completion of {name} was drawn with log-probs that are not finite and <= 0; the "
+            "policy has diverged"
         )

@@ -17,8 +17,9 @@ class Engine(Protocol):
         Args:
             prompts: rendered prompts.
             k: completions per prompt.
-            greedy: take the most likely token each time, without penalties, forbidden EOS or truncation (the
-                yardstick's decode). The recorded log-probs are then the model's own at T = 1.
+            greedy: take the most likely token each time, without penalties, forbidden EOS or
+                truncation (the yardstick's decode). The recorded log-probs are then the model's own
+                at T = 1.
 
         Returns:
             One group per prompt. Log-probs are those of the distribution that was sampled from.

@@ -1,10 +1,10 @@
 """Completions from the trainer's own weights, through the model's forward pass and key-value cache.
 
-A loop of our own instead of ``generate``: each prompt is computed once and its cache repeated K times, finished
-sequences leave the batch, logits come from the same fp32 head product that training scores with, and the log-prob of
-each token is gathered as it is drawn, so nothing of size [time, batch, vocabulary] exists. ``generate`` is the oracle
-in the tests. Everything random comes from torch's global generator, which the caller seeds; on the CPU the same seed
-gives the same bits.
+A loop of our own instead of ``generate``: each prompt is computed once and its cache repeated K
+times, finished sequences leave the batch, logits come from the same fp32 head product that training
+scores with, and the log-prob of each token is gathered as it is drawn, so nothing of size [time,
+batch, vocabulary] exists. ``generate`` is the oracle in the tests. Everything random comes from
+torch's global generator, which the caller seeds; on the CPU the same seed gives the same bits.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from grpo_dual.types import Prompt, Rollout, RolloutGroup
 
 
 class TransformersEngine:
-    """The default engine: no second copy of the weights, so sampler and trainer cannot drift apart."""
+    """The default engine: no second copy of the weights, so sampler and trainer cannot drift."""
 
     def __init__(
         self, policy: Policy, codec: Codec, sampling: SamplingConfig, *, max_sequences: int
@@ -131,7 +131,7 @@ class _Wave:
         return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
     def _seen(self, ids: Tensor, mask: Tensor, vocabulary: int, k: int) -> Tensor:
-        """[B, V] bool of the ids in each prompt; padding does not count, so a batch-mate changes nothing."""
+        """[B, V] bool of the ids in each prompt; unlike in ``generate``, padding does not count."""
         seen = torch.zeros(len(ids), vocabulary + 1, dtype=torch.bool, device=ids.device)
         seen.scatter_(1, ids.masked_fill(mask == 0, vocabulary), True)
         return seen[:, :vocabulary].repeat_interleave(k, 0)
@@ -163,8 +163,9 @@ class _Wave:
         logprobs = torch.log_softmax(logits, -1)
         if bool(logprobs.isnan().any()):
             raise NumericsError(
-                "the model's logits became NaN or infinite while completions were drawn; the adapter has diverged: "
-                "lower train.optimizer.learning_rate or resume from an earlier checkpoint"
+                "the model's logits became NaN or infinite while completions were drawn; the "
+                "adapter has diverged: lower train.optimizer.learning_rate or resume from an "
+                "earlier checkpoint"
             )
         tokens = torch.multinomial(logprobs.exp(), 1).squeeze(1)
         return _Draw(tokens, _chosen(logprobs, tokens), kept)

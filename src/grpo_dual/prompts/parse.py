@@ -60,11 +60,17 @@ _LABEL = re.compile(
     r"^\W*(?:(?:so|therefore|thus)\W+)?(?:(?:the|my)\s+)?(?:(?:correct|right|best|final)\s+)?"
     r"(?:answer|option|choice)\s*(?:is|:|=)?\s*(?:option\s+)?"
 )
-_STRONG_LETTER = re.compile(r"^\W*?(?:\(\s*([abc])\s*\)|([abc])\s*(?:[).:\-,]|$))\s*")
+_CLOSED_LETTER = re.compile(r"^\W*\(\s*([abc])\s*\)\s*")
+_OPEN_LETTER = re.compile(r"^\W*([abc])(?:\s*(?:[).:,]|$)|\s+[-\u2013\u2014]\s)\s*")
 _BARE_LETTER = re.compile(r"^\W*([abc])\s+")
 _ANY_LETTER = re.compile(r"\(\s*([abc])\s*\)")
+_SECOND_LETTER = re.compile(r"^\W*(?:(?:or|and)\b)?\W*([abc])(?:\s*[).:,]|\s+(?:or|and)\b|\W*$)")
 _CLAUSE_END = re.compile(r"[.;!?\n]|\b(?:because|since|as|while|whereas|who|which|but|although)\b")
 _ARTICLES = frozenset({"the", "a", "an"})
+_DENIAL = r"(?:not|isnt|wasnt|arent|werent|neither|nor) (?:(?:the|an?) )?"
+
+Forms = Sequence[tuple[tuple[str, ...], frozenset[int]]]
+"""Ways to name options: a word sequence and the options it names, longest sequence first."""
 
 
 def normalise(text: str) -> str:
@@ -80,87 +86,85 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"\w+", plain))
 
 
-def _forms(options: Sequence[str]) -> list[tuple[tuple[str, ...], int]]:
-    """(words, option) pairs, longest first: full texts, and article-less ones where unique."""
+def _forms(options: Sequence[str]) -> Forms:
+    """Each option's full text, and its text without the article where that names no other one."""
     full = [words(option) for option in options]
     bare = [w[1:] if len(w) > 1 and w[0] in _ARTICLES else w for w in full]
-    forms = {(form, index) for index, form in enumerate(full) if form}
+    named: dict[tuple[str, ...], set[int]] = {}
+    for index, form in enumerate(full):
+        if form:
+            named.setdefault(form, set()).add(index)
     for index, form in enumerate(bare):
-        others = [b for other, b in enumerate(bare) if other != index]
-        if form and form not in others and form not in full:
-            forms.add((form, index))
-    return sorted(forms, key=lambda item: (-len(item[0]), item))
+        if form and form not in full and bare.count(form) == 1:
+            named.setdefault(form, set()).add(index)
+    ordered = sorted(named.items(), key=lambda item: (-len(item[0]), item[0]))
+    return [(form, frozenset(indices)) for form, indices in ordered]
 
 
-def _named(text: str, options: Sequence[str]) -> set[int]:
+def _named(text: str, forms: Forms) -> set[int]:
     """Options whose text stands in ``text`` as whole words, not denied by a ``not`` before it.
 
     Longer texts are matched first and their words taken out, so that ``Old`` is not found inside
     ``The old man``.
     """
-    rest = f" {' '.join(words(text))} "
+    rest = " ".join(words(text))
     found: set[int] = set()
-    for form, index in _forms(options):
-        needle = f" {' '.join(form)} "
-        denial = f" not{needle}"
+    for form, indices in forms:
+        phrase = rf"{re.escape(' '.join(form))}(?!\S)"
         # Denials first: "the grandfather, not the grandson" names the grandfather only.
-        rest = rest.replace(denial, " | ")
-        if form[0] not in _ARTICLES:
-            rest = re.sub(rf" not (?:the|an?){re.escape(needle)}", " | ", rest)
-        twins = {i for f, i in _forms(options) if f == form}
-        if needle in rest:
-            found |= twins
-            rest = rest.replace(needle, " | ")
-        del index
+        rest = re.sub(rf"(?<!\S){_DENIAL}{phrase}", "|", rest)
+        rest, count = re.subn(rf"(?<!\S){phrase}", "|", rest)
+        if count:
+            found |= indices
     return found
 
 
-def _leading(text: str, options: Sequence[str]) -> set[int]:
-    """Options whose text ``text`` starts with (the longest such text; twins share it)."""
+def _leading(text: str, forms: Forms) -> tuple[tuple[str, ...], frozenset[int]]:
+    """The longest option text that ``text`` starts with, and the options it names."""
     spoken = words(text)
-    for form, _ in _forms(options):
+    for form, indices in forms:
         if spoken[: len(form)] == form:
-            return {i for f, i in _forms(options) if f == form}
-    return set()
+            return form, indices
+    return (), frozenset()
 
 
-def _letter(text: str, options: Sequence[str]) -> tuple[int, str, str] | None:
+def _letter(text: str, forms: Forms) -> tuple[int, str, str] | None:
     """(option, text before, text after) of the letter that ``text`` gives as its answer."""
     label = _LABEL.match(text)
     body = text[label.end() :] if label else text
-    strong = _STRONG_LETTER.match(body)
-    if strong:
-        return "abc".index(strong.group(1) or strong.group(2)), "", body[strong.end() :]
-    bare = _BARE_LETTER.match(body)
-    if bare:
-        index = "abc".index(bare.group(1))
-        after = body[bare.end() :]
-        # "a" before a word is an article unless option (a)'s own text follows.
-        if index in _leading(after, options) and (index > 0 or not _leading(body, options)):
-            return index, "", after
-    inside = list(_ANY_LETTER.finditer(body))
-    if len({match.group(1) for match in inside}) == 1:
-        match = inside[0]
-        return "abc".index(match.group(1)), body[: match.start()], body[match.end() :]
+    closed = _CLOSED_LETTER.match(body)
+    if closed:
+        return "abc".index(closed.group(1)), "", body[closed.end() :]
+    # An option may itself begin with such a letter: "A person", "B. Smith".
+    if _leading(body, forms)[0][:1] not in {("a",), ("b",), ("c",)}:
+        opened = _OPEN_LETTER.match(body)
+        if opened:
+            return "abc".index(opened.group(1)), "", body[opened.end() :]
+        bare = _BARE_LETTER.match(body)
+        if bare:
+            index, after = "abc".index(bare.group(1)), body[bare.end() :]
+            # "a" before a word is an article, unless option (a)'s own text follows.
+            if index > 0 or 0 in _leading(after, forms)[1]:
+                return index, "", after
+    inside = _ANY_LETTER.search(body)
+    if inside:
+        return "abc".index(inside.group(1)), body[: inside.start()], body[inside.end() :]
     return None
 
 
-def _by_letter(index: int, before: str, after: str, options: Sequence[str]) -> Choice | Unparsed:
+def _by_letter(index: int, before: str, after: str, forms: Forms) -> Choice | Unparsed:
     """Check the letter against the texts around it; an explanation behind it may name others."""
-    start = _leading(after, options)
-    if start and index not in start:
+    form, indices = _leading(after, forms)
+    second = None if form else _SECOND_LETTER.match(after)
+    if second and "abc".index(second.group(1)) != index:
+        return Unparsed("two letters given")
+    if form and index not in indices:
         return Unparsed("the letter contradicts the text behind it")
-    own = words(after)
-    if start:
-        longest = max(len(f) for f, i in _forms(options) if i == index and own[: len(f)] == f)
-        # Drop the option's own words one by one, keeping the punctuation behind them.
-        rest = normalise(after)
-        for _ in range(longest):
-            rest = re.sub(r"^\W*[\w']+", "", rest, count=1)
-    else:
-        rest = normalise(after)
+    rest = normalise(after)
+    for _ in form:  # the option's own words, so that the clause behind them remains
+        rest = re.sub(r"^\W*[\w']+", "", rest, count=1)
     clause = _CLAUSE_END.split(rest, maxsplit=1)[0]
-    if (_named(before, options) | _named(clause, options)) - {index}:
+    if (_named(before, forms) | _named(clause, forms)) - {index}:
         return Unparsed("the letter and another option's text are both given")
     return Choice(index, "letter")
 
@@ -182,16 +186,17 @@ def read_choice(text: str, options: Sequence[str], unknown: int) -> Choice | Unp
     plain = normalise(text)
     if not plain:
         return Unparsed("empty")
-    exact = {index for index, option in enumerate(options) if words(option) == words(plain)}
+    forms = _forms(options)
+    exact = [index for index, option in enumerate(options) if words(option) == words(plain)]
     if len(exact) == 1:
-        return Choice(exact.pop(), "text")
+        return Choice(exact[0], "text")
     letters = {match.group(1) for match in _ANY_LETTER.finditer(plain)}
     if len(letters) > 1:
         return Unparsed("two letters given")
-    letter = _letter(plain, options)
+    letter = _letter(plain, forms)
     if letter is not None:
-        return _by_letter(*letter, options)
-    named = _named(plain, options)
+        return _by_letter(*letter, forms)
+    named = _named(plain, forms)
     if len(named) == 1:
         return Choice(named.pop(), "text")
     if named:

@@ -60,16 +60,14 @@ def group_advantages(
 ) -> GroupAdvantages:
     """``A_i = (R_i - mean_g) / (std_g + eps)``, GRPO's advantage within the group g of a prompt.
 
-    Modes: ``group`` divides by the group's own std (GRPO, arXiv 2402.03300); ``none`` does not
-        divide
+    ``group`` divides by the group's own std (GRPO, arXiv 2402.03300); ``none`` does not divide
     (Dr. GRPO, arXiv 2503.20783); ``batch`` divides by one std, that of all totals in the live
-    groups of this objective (Lite PPO, arXiv 2508.08221). Standard deviations are unbiased (ddof
-    1).
+    groups of this objective (Lite PPO, arXiv 2508.08221). The std is unbiased (ddof 1).
 
     Rules that keep noise out of the policy:
 
-    - dead means max == min of the scored totals, never a small std: the mean of K equal fp32
-      numbers need not equal them, and that residue over eps is an advantage of order one;
+    - dead means max == min of the scored totals, never a small std: the fp32 mean of K equal
+      numbers need not equal them, and a later division turns that residue into a signal;
     - an unscored completion is in no statistic and gets 0; below two scored the group gets 0;
     - where all task parts are equal and only shaping differs, the totals are centred and not
       divided, in every mode, so that a length penalty of .01 never becomes an advantage of 1.
@@ -116,7 +114,7 @@ def group_advantages(
 
 
 def classify_groups(task_PK: Tensor, scored_PK: Tensor, best: float | Tensor) -> GroupClasses:
-    """Tell solved groups (all at the best task value) from dead ones (all alike, or all wrong).
+    """Tell solved groups (all at the best task value) from dead ones (all alike below it).
 
     Args:
         task_PK: Task parts; anything where unscored.

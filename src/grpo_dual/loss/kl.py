@@ -145,7 +145,7 @@ class KlMove:
     skipped: bool = False
     """The step's KL was not finite and was left out."""
     halve_learning_rate: bool = False
-    """Emergency: beta went up by half (within its bounds), and the learning rate should come down by half."""
+    """Emergency: beta rose by half within its bounds; the learning rate should fall by half."""
     pinned: bool = False
     """Alarm: the law has wanted to leave the bounds for 20 moves."""
 

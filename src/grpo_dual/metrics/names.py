@@ -4,6 +4,7 @@ The order of ``METRICS`` is the column order of the metric files, and docs/metri
 from it. A value that a step could not measure (no scored completion, say) is missing, never 0.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -45,6 +46,7 @@ class ObjectiveMetric(Metric):
 
 
 _M = ObjectiveMetric
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 METRICS: tuple[RunMetric | ObjectiveMetric, ...] = (
     STEP := RunMetric("step", "1", "Number of the step; the first row is step 1."),
@@ -234,10 +236,10 @@ def columns(objectives: Sequence[str]) -> tuple[str, ...]:
         ConfigError: A name is no plain identifier, or two objectives would share their columns.
     """
     for name in objectives:
-        if not (name.isascii() and name.isidentifier()):
+        if not _NAME.fullmatch(name):
             raise ConfigError(
-                f"objectives: {name!r} cannot name metric columns; use letters, digits and "
-                "underscores, and a letter first."
+                f"objectives: {name!r} cannot name metric columns; use letters, digits, - and "
+                "_, and a letter first."
             )
     suffixes = [suffix(name) for name in objectives]
     if len(set(suffixes)) < len(suffixes):

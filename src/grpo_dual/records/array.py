@@ -36,7 +36,9 @@ class _Window:
             return False
         pending = len(self.text) - self.at
         if pending > _MAX_ELEMENT:
-            raise self.fault(self.at, f"the row that begins here is longer than {_MAX_ELEMENT} characters")
+            raise self.fault(
+                self.at, f"the row that begins here is longer than {_MAX_ELEMENT} characters"
+            )
         raw = self._stream.read(max(_CHUNK, pending))
         self.ended = not raw
         try:
@@ -45,7 +47,8 @@ class _Window:
             line = self._lines_read + error.object[: error.start].count(b"\n")
             wrong = error.object[error.start]
             raise DataError(
-                f"{self.path}:{line}: byte 0x{wrong:02x} is no UTF-8; save the file as UTF-8 (in an array it "
+                f"{self.path}:{line}: byte 0x{wrong:02x} is no UTF-8; save the file as UTF-8 (in "
+                "an array it "
                 "cannot be skipped)"
             ) from error
         self._lines_read += raw.count(b"\n")
@@ -93,8 +96,8 @@ def array_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[int, object, str 
         The line on which the element begins, its value, and the fault found in it, if any.
 
     Raises:
-        DataError: The array is truncated or is no JSON. What follows cannot be found then, so this is
-            never skipped.
+        DataError: The array is truncated or is no JSON. What follows cannot be found then, so this
+            is never skipped.
     """
     window = _Window(path, stream)
     decoder = StrictDecoder()
@@ -131,7 +134,8 @@ def _element(window: _Window, decoder: StrictDecoder) -> tuple[object, str | Non
                 continue
             cut = _may_go_on(error, len(window.text))
             raise window.fault(
-                window.at if cut else error.pos, _TRUNCATED if cut else f"{error.msg}; correct the JSON here"
+                window.at if cut else error.pos,
+                _TRUNCATED if cut else f"{error.msg}; correct the JSON here",
             ) from error
         except RecursionError as error:
             raise window.fault(
@@ -147,7 +151,7 @@ def _element(window: _Window, decoder: StrictDecoder) -> tuple[object, str | Non
 def _may_go_on(error: json.JSONDecodeError, length: int) -> bool:
     """True when the text may merely have ended too early for the decoder.
 
-    The decoder reports an unfinished string at its opening quote, and an unfinished word or escape within
-    a few characters of the end; anything else is wrong however the text goes on.
+    The decoder reports an unfinished string at its opening quote, and an unfinished word or escape
+    within a few characters of the end; anything else is wrong however the text goes on.
     """
     return error.msg.startswith("Unterminated string") or error.pos + 16 > length

@@ -1,4 +1,4 @@
-"""What happens to a malformed row: stop with its place and cause, or count it, list it and go on."""
+"""What happens to a malformed row: stop and name it, or count it, list it and go on."""
 
 import logging
 from dataclasses import dataclass, field
@@ -10,7 +10,8 @@ from grpo_dual.errors import DataError
 OnBadRow = Literal["error", "skip"]
 
 _LISTED = 1000
-"""Rows kept by name; the count goes on beyond it, so that a wholly wrong file cannot fill memory."""
+"""Rows kept by name; the count goes on beyond it, so that a wholly wrong file cannot fill
+memory."""
 
 _log = logging.getLogger(__name__)
 

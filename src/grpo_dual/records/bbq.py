@@ -1,7 +1,8 @@
 """BBQ rows (Parrish et al. 2022) as records: all eleven categories, JSON lines, JSON array or CSV.
 
-In CSV, ``answer_info`` and ``additional_metadata`` hold JSON or the Python literal that ``str(dict)`` writes;
-numbers are read from their digits. Nothing here looks at an option's position or wording to find the unknown
+In CSV, ``answer_info`` and ``additional_metadata`` hold JSON or the Python literal that
+``str(dict)`` writes; numbers are read from their digits. Nothing here looks at an option's position
+or wording to find the unknown
 option: ``answer_info`` tags it.
 """
 
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from grpo_dual.errors import DataError
 from grpo_dual.records.bad_rows import BadRows, Gate, OnBadRow
-from grpo_dual.records.bbq_metadata import BbqMetadata
+from grpo_dual.records.bbq_metadata import BbqMetadata, MetadataError
 from grpo_dual.records.bias_target import Option, biased_option
 from grpo_dual.records.fields import Fields, shorten, suggestion
 from grpo_dual.records.normalise import one_line
@@ -50,22 +51,22 @@ def parse_row(
 ) -> BbqRecord:
     """Turn one raw row, with JSON types, into a record.
 
-    White space in texts is made single blanks; otherwise they stay as they are (some Nationality contexts
-    hold an unmatched brace).
+    White space in texts is made single blanks; otherwise they stay as they are (some Nationality
+    contexts hold an unmatched brace).
 
     Args:
         row: The row as upstream writes it.
         origin: ``path:line``, named in errors.
-        target: ``target_loc`` of upstream's metadata, if known: used where the row itself cannot say, and
-            held against the row where it can.
+        target: ``target_loc`` of upstream's metadata, if known: used where the row itself cannot
+            say, and held against the row where it can.
         source: First part of the record id.
 
     Returns:
         The record; its id is ``source/category/example_id``.
 
     Raises:
-        DataError: A field is missing or wrong, not exactly one option is tagged ``unknown``, the label
-            contradicts the condition, or ``target`` contradicts the row.
+        DataError: A field is missing or wrong, not exactly one option is tagged ``unknown``, the
+            label contradicts the condition, or ``target`` contradicts the row.
     """
     fields = Fields(row, origin)
     category = fields.choice("category", CATEGORIES)
@@ -77,7 +78,8 @@ def parse_row(
     label = fields.integer("label", 0, 2)
     if condition is Condition.AMBIGUOUS and label != unknown:
         raise fields.fault(
-            "label", f"is {label}, but an ambiguous row is answered by its unknown option, {unknown}"
+            "label",
+            f"is {label}, but an ambiguous row is answered by its unknown option, {unknown}",
         )
     if condition is Condition.DISAMBIGUATED and label == unknown:
         raise fields.fault("label", "is the unknown option, but the row is disambiguated")
@@ -121,16 +123,18 @@ def iter_bbq(
             ``.json`` and ``.csv``). Other files in it are not read.
         categories: Only these; empty means all that are there.
         on_bad_row: Stop at a malformed row, or leave it out.
-        bad_rows: Where rows left out are counted and listed; without it they are logged as a warning.
+        bad_rows: Where rows left out are counted and listed; without it they are logged as a
+        warning.
         metadata: Use upstream's ``additional_metadata*.csv`` when it lies beside the data.
 
     Yields:
         BbqRecord: Category files in the order of `CATEGORIES`, rows in file order.
 
     Raises:
-        DataError: A category is unknown or has no file, two files hold one category, a row is malformed
-            (only under ``error``) or an ``example_id`` stands twice; or the metadata contradicts the rows,
-            which is never skipped, since half the rows of one polarity would go.
+        DataError: A category is unknown or has no file, two files hold one category, a row is
+            malformed (only under ``error``) or an ``example_id`` stands twice; or the metadata
+            contradicts the rows, which is never skipped, since half the rows of one polarity would
+            go.
     """
     unknown = [name for name in categories if name not in CATEGORIES]
     if unknown:
@@ -146,6 +150,8 @@ def iter_bbq(
         for row in read_rows(file, gate):
             try:
                 record = _parse(row, targets, seen)
+            except MetadataError as error:
+                raise targets.contradicted(error) from error
             except DataError as error:
                 gate.reject(row.path, row.line, error)
                 continue
@@ -180,7 +186,8 @@ def _files_of(path: Path, categories: Collection[str]) -> list[Path]:
     for category, files in found.items():
         if len(files) > 1 and (not categories or category in categories):
             raise DataError(
-                f"{path}: {' and '.join(map(str, files))} both hold category {category}; name the folder "
+                f"{path}: {' and '.join(map(str, files))} both hold category {category}; name the "
+                "folder "
                 "or file that is meant"
             )
     missing = [category for category in categories if category not in found]
@@ -188,7 +195,9 @@ def _files_of(path: Path, categories: Collection[str]) -> list[Path]:
         wanted = missing[0] if missing else CATEGORIES[0]
         there = f"; the categories there are {', '.join(found)}" if found else ""
         raise DataError(f"{path}: no file {wanted}.jsonl (or .json, .csv) in this folder{there}")
-    return [files[0] for category, files in found.items() if not categories or category in categories]
+    return [
+        files[0] for category, files in found.items() if not categories or category in categories
+    ]
 
 
 def _parse(row: Row, targets: BbqMetadata, seen: "_SeenIds") -> BbqRecord:
@@ -197,12 +206,13 @@ def _parse(row: Row, targets: BbqMetadata, seen: "_SeenIds") -> BbqRecord:
     target = None
     if isinstance(category, str) and isinstance(example_id, int):
         target = targets.target(category, example_id)
-    record = parse_row(data, row.origin)
-    if target is not None:
-        try:
-            record = parse_row(data, row.origin, target=target)
-        except DataError as error:
-            raise targets.contradicted(error) from error
+    record = parse_row(data, row.origin, target=target)
+    if row.path.stem in CATEGORIES and record.subset != row.path.stem:
+        raise DataError(
+            f"{row.origin}: field 'category' is {record.subset} in a file named after "
+            f"{row.path.stem}; move the "
+            "row or rename the file"
+        )
     seen.add(record)
     return record
 
@@ -211,8 +221,8 @@ def from_text(row: Mapping[str, object], origin: str) -> dict[str, object]:
     """Give the texts of a CSV row their JSON types.
 
     Raises:
-        DataError: A structured column is neither JSON nor a Python literal. A number that has no digits
-            is left as it is, for `parse_row` to refuse.
+        DataError: A structured column is neither JSON nor a Python literal. A number that has no
+            digits is left as it is, for `parse_row` to refuse.
     """
     typed = dict(row)
     for key in ("answer_info", "additional_metadata"):
@@ -230,9 +240,14 @@ def from_text(row: Mapping[str, object], origin: str) -> dict[str, object]:
 
 
 def _question_index(fields: Fields) -> str:
-    text = fields.text("question_index").strip()
+    value = fields.value("question_index")
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # what a round trip through a data frame makes of upstream's text
+    text = value.strip() if isinstance(value, str) else ""
     if not (text.isascii() and text.isdecimal() and len(text) <= 6):
-        raise fields.fault("question_index", f"must be a number written as text, not {text!r}")
+        raise fields.fault(
+            "question_index", f"must be a number written as text, not {shorten(value)}"
+        )
     return text
 
 
@@ -265,7 +280,7 @@ def _unknown(fields: Fields, options: tuple[Option, ...]) -> int:
 def _agreed(origin: str, biased: int | None, target: int, unknown: int) -> int:
     if target == unknown or biased not in (None, target):
         said = "the unknown option" if target == unknown else f"but the row itself says {biased}"
-        raise DataError(f"{origin}: target_loc of the metadata is {target}, {said}")
+        raise MetadataError(f"{origin}: target_loc of the metadata is {target}, {said}")
     return target
 
 
@@ -287,7 +302,8 @@ class _SeenIds:
         words = self._seen[record.subset]
         if words.get(word, 0) >> bit & 1:
             raise DataError(
-                f"{record.origin}: field 'example_id' {record.example_id} of category {record.subset} stands "
+                f"{record.origin}: field 'example_id' {record.example_id} of category "
+                f"{record.subset} stands "
                 "twice; remove the repeated row"
             )
         words[word] = words.get(word, 0) | 1 << bit

@@ -1,4 +1,4 @@
-"""Upstream's ``additional_metadata.csv``: the bias-consistent answer of each row, where it is at hand."""
+"""Upstream's ``additional_metadata.csv``: the bias-consistent answer of each row."""
 
 from pathlib import Path
 from typing import Self
@@ -32,8 +32,8 @@ class BbqMetadata:
         """Read what lies beside the data.
 
         Args:
-            path: A data file (its folder is searched) or a folder (with its subfolders); in both cases
-                also the folders where a clone of upstream keeps the file.
+            path: A data file (its folder is searched) or a folder (with its subfolders); in both
+                cases also the folders where a clone of upstream keeps the file.
 
         Raises:
             MetadataError: A file is malformed, or two files or rows contradict each other.
@@ -48,7 +48,9 @@ class BbqMetadata:
         return metadata
 
     def read(self, file: Path) -> None:
-        """Add one file. ``NA`` and empty targets are no statement; a repeated row must say the same.
+        """Add one file.
+
+        ``NA`` and empty targets are no statement; a repeated row must say the same.
 
         Raises:
             MetadataError: A row is malformed or contradicts an earlier one.
@@ -69,8 +71,10 @@ class BbqMetadata:
     def contradicted(self, error: DataError) -> MetadataError:
         """The error for a row that says otherwise than these files."""
         return MetadataError(
-            f"{error}. One of {', '.join(map(str, self.files))} does not belong to this data; upstream's file "
-            "from before July 2022 has the targets of nonneg questions the wrong way round. Replace or remove it"
+            f"{error}. One of {', '.join(map(str, self.files))} does not belong to this data; "
+            "upstream's file "
+            "from before July 2022 has the targets of nonneg questions the wrong way round. "
+            "Replace or remove it"
         )
 
     def _add(self, row: Row) -> None:
@@ -78,7 +82,9 @@ class BbqMetadata:
         for column in ("category", "example_id", "target_loc"):
             cell = row.data.get(column)
             if not isinstance(cell, str):
-                raise MetadataError(f"{row.origin}: column '{column}' is missing; use upstream's file")
+                raise MetadataError(
+                    f"{row.origin}: column '{column}' is missing; use upstream's file"
+                )
             cells[column] = cell.strip()
         if cells["target_loc"] in ("NA", ""):
             return
@@ -92,6 +98,7 @@ class BbqMetadata:
         target = int(cells["target_loc"])
         if self._targets.setdefault(key, target) != target:
             raise MetadataError(
-                f"{row.origin}: column 'target_loc' is {target}, but {self._targets[key]} was read before for "
+                f"{row.origin}: column 'target_loc' is {target}, but {self._targets[key]} was read "
+                "before for "
                 f"{key[0]} {key[1]}; remove the file that is wrong"
             )

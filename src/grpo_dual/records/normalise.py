@@ -1,12 +1,13 @@
 """White space and final periods: the formatting that tells the two sides of HaluEval apart.
 
-In the real rows every right summary and no hallucinated one ends in a line break, and 95 % of hallucinated
-QA answers but 1.5 % of right ones end in a period. A model rewarded for telling them apart would learn just
-that. So one policy holds for every side of every subset: no text ends in a period, nor holds one between
-its last word and its closing quotes and brackets, and white space is single blanks (in ``general``, where
-lists and code matter and no side is marked by them, lines are kept). Stripping is chosen over adding a
-period because a text that ends in ``?`` or ``!`` could not take one, and its absence would then be a sign.
-Question and exclamation marks are part of what is said and stay.
+In the real rows every right summary and no hallucinated one ends in a line break, and 95 % of
+hallucinated QA answers but 1.5 % of right ones end in a period. A model rewarded for telling them
+apart would learn just that. So one policy holds for every side of every subset: no text ends in a
+period, nor holds one between its last word and its closing quotes and brackets, and white space is
+single blanks (in ``general``, where lists and code matter and no side is marked by them, lines are
+kept). Stripping is chosen over adding a period because a text that ends in ``?`` or ``!`` could not
+take one, and its absence would then be a sign. Question and exclamation marks are part of what is
+said and stay.
 """
 
 import re
@@ -17,24 +18,24 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def one_line(text: str) -> str:
-    """White space of any kind (line breaks, tabs, no-break blanks) as single blanks, none at the ends.
+    r"""Make white space of any kind single blanks, with none at the ends.
 
-    Example: ``one_line(" a \\n b ") == "a b"``.
+    Example: ``one_line(" a \n b ") == "a b"``.
     """
     return " ".join(text.split())
 
 
 def block(text: str) -> str:
-    """As ``one_line`` for texts whose lines matter: indentation stays, line ends and blank lines are tidied.
+    r"""Tidy line ends and blank lines of a text whose lines matter; indentation stays.
 
-    Example: ``block("1. a  \\r\\n\\n\\n  2. b\\n") == "1. a\\n\\n  2. b"``.
+    Example: ``block("1. a  \r\n\n\n  2. b\n") == "1. a\n\n  2. b"``.
     """
     lines = "\n".join(line.rstrip() for line in text.splitlines())
     return _BLANK_LINES.sub("\n\n", lines).strip()
 
 
 def without_final_period(text: str) -> str:
-    """Remove the periods (and ellipses) after the last word, also those next to closing quotes and brackets.
+    """Remove periods and ellipses after the last word, also beside closing quotes and brackets.
 
     Example: ``without_final_period('He sang "Hee Haw." .') == 'He sang "Hee Haw"'``.
     """

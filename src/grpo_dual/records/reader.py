@@ -5,8 +5,9 @@ from its first character, because upstream's ``.json`` files are JSON lines: ``[
 ``{`` begins JSON lines, and a name that ends in ``.csv`` is comma-separated values with a header.
 All three must be UTF-8; a byte order mark is tolerated.
 
-A fault that concerns one row (a duplicate key, a missing cell, bytes that are no UTF-8 in a line) may be
-skipped. A fault after which the next row cannot be found (a truncated array, an unclosed quote) never is.
+A fault that concerns one row (a duplicate key, a missing cell, bytes that are no UTF-8 in a line)
+may be skipped. A fault after which the next row cannot be found (a truncated array, an unclosed
+quote) never is.
 """
 
 import csv
@@ -14,7 +15,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from grpo_dual.errors import DataError
 from grpo_dual.records.array import array_rows
@@ -46,8 +47,8 @@ class Row:
     """Line on which it begins, from 1."""
     data: dict[str, object]
     number: int
-    """Its key in the file: the line in JSON lines, else its position from 1. Bad rows are counted too,
-    so a row keeps its number whatever is skipped."""
+    """Its key in the file: the line in JSON lines, else its position from 1. Bad rows are counted
+    too, so a row keeps its number whatever is skipped."""
     textual: bool = False
     """True for CSV: every value is text, whatever it stands for."""
 
@@ -65,7 +66,8 @@ def iter_rows(
     Args:
         path: A file of JSON lines, one JSON array of objects, or CSV with a header row.
         on_bad_row: Stop at a malformed row, or leave it out.
-        bad_rows: Where rows left out are counted and listed; without it they are logged as a warning.
+        bad_rows: Where rows left out are counted and listed; without it they are logged as a
+        warning.
 
     Yields:
         Row: Its values are whatever the JSON says, and texts only for CSV.
@@ -85,7 +87,9 @@ def read_rows(path: Path, gate: Gate) -> Iterator[Row]:
         with path.open("rb") as stream:
             yield from _rows(path, stream, gate)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path"
+        ) from error
 
 
 def first_row(path: Path) -> Row:
@@ -122,7 +126,8 @@ def _rows(path: Path, stream: BinaryIO, gate: Gate) -> Iterator[Row]:
         rows = _json_lines(path, stream, gate)
     else:
         raise DataError(
-            f"{path}:1: begins with {shorten(first.decode('latin-1'))}; expected '{{' (JSON lines), '[' (a JSON "
+            f"{path}:1: begins with {shorten(first.decode('latin-1'))}; expected "
+            f"'{{' (JSON lines), '[' (a JSON "
             "array), or a name ending in .csv. Convert the file or correct the path"
         )
     found, bad_before = False, gate.bad_rows.count
@@ -139,7 +144,8 @@ def _lines(path: Path, stream: BinaryIO) -> Iterator[bytes]:
         number += 1
         if len(line) == _MAX_LINE and not line.endswith(b"\n"):
             raise DataError(
-                f"{path}:{number}: the line is longer than {_MAX_LINE // 2**20} MiB; write one row per line"
+                f"{path}:{number}: the line is longer than {_MAX_LINE // 2**20} MiB; write one row "
+                "per line"
             )
         yield line
 
@@ -162,24 +168,30 @@ def _json_object(decoder: StrictDecoder, raw: bytes, origin: str) -> dict[str, o
         text = raw.decode("utf-8").strip()
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{origin}: byte {error.start + 1} (0x{raw[error.start]:02x}) is no UTF-8; save the file as UTF-8"
+            f"{origin}: byte {error.start + 1} (0x{raw[error.start]:02x}) is no UTF-8; save the "
+            "file as UTF-8"
         ) from error
     try:
         value, end, fault = decoder.decode_at(text)
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{origin}: column {error.pos + 1}: {error.msg}; a row must be one whole JSON object on one line "
+            f"{origin}: column {error.pos + 1}: {error.msg}; a row must be one whole JSON object "
+            "on one line "
             "(is the file truncated, or is one object spread over lines?)"
         ) from error
     except RecursionError as error:
-        raise DataError(f"{origin}: the row is nested too deeply; it must be a flat object") from error
+        raise DataError(
+            f"{origin}: the row is nested too deeply; it must be a flat object"
+        ) from error
     if end != len(text):
-        raise DataError(f"{origin}: column {end + 1}: text after the row's object; one object per line")
+        raise DataError(
+            f"{origin}: column {end + 1}: text after the row's object; one object per line"
+        )
     if fault is not None:
         raise DataError(f"{origin}: {fault}")
     if not isinstance(value, dict):
         raise DataError(f"{origin}: the row must be an object, not {shorten(value)}")
-    return value
+    return cast("dict[str, object]", value)
 
 
 def _array_rows(path: Path, stream: BinaryIO, gate: Gate) -> Iterator[Row]:
@@ -190,11 +202,12 @@ def _array_rows(path: Path, stream: BinaryIO, gate: Gate) -> Iterator[Row]:
         elif not isinstance(value, dict):
             gate.reject(path, line, DataError(f"{origin} must be an object, not {shorten(value)}"))
         else:
-            yield Row(path, line, value, number)
+            yield Row(path, line, cast("dict[str, object]", value), number)
 
 
 def _csv_rows(path: Path, stream: BinaryIO, gate: Gate) -> Iterator[Row]:
-    # Bytes that are no UTF-8 pass as surrogates, so that the row they spoil can be named or skipped.
+    # Bytes that are no UTF-8 pass as surrogates, so that the row they spoil can be named or
+    # skipped.
     texts = (raw.decode("utf-8", "surrogateescape") for raw in _lines(path, stream))
     cells = csv.reader(texts, strict=True)
     header: list[str] | None = None
@@ -205,8 +218,9 @@ def _csv_rows(path: Path, stream: BinaryIO, gate: Gate) -> Iterator[Row]:
             row = next(cells, None)
         except csv.Error as error:
             raise DataError(
-                f"{path}:{line}: {error}; the row that begins here is no valid CSV (an unclosed quote swallows "
-                "all that follows, so it cannot be skipped). Quote with \" and double it inside"
+                f"{path}:{line}: {error}; the row that begins here is no valid CSV (an unclosed "
+                "quote swallows "
+                'all that follows, so it cannot be skipped). Quote with " and double it inside'
             ) from error
         if row is None:
             return
@@ -231,9 +245,13 @@ def _csv_header(path: Path, line: int, names: list[str]) -> list[str]:
     names = [name.strip() for name in names]
     for name in names:
         if names.count(name) > 1:
-            raise DataError(f"{origin}: column '{name}' stands twice in the header; keep one of them")
+            raise DataError(
+                f"{origin}: column '{name}' stands twice in the header; keep one of them"
+            )
     if len(names) == 1 and any(sign in names[0] for sign in ";\t|"):
-        raise DataError(f"{origin}: the header is not separated by commas; save the file with commas")
+        raise DataError(
+            f"{origin}: the header is not separated by commas; save the file with commas"
+        )
     return names
 
 

@@ -25,9 +25,9 @@ class _Refused:
 class StrictDecoder:
     """Decodes one JSON value at a time and reports what the standard library would let pass.
 
-    Duplicate keys let the last one win, ``NaN`` and ``Infinity`` are read although they are no JSON,
-    ``1e999`` becomes infinity, and an escaped half of a surrogate pair makes a text that cannot be
-    encoded. All of these are faults here.
+    Duplicate keys let the last one win, ``NaN`` and ``Infinity`` are read although they are no
+    JSON, ``1e999`` becomes infinity, and an escaped half of a surrogate pair makes a text that
+    cannot be encoded. All of these are faults here.
     """
 
     def __init__(self) -> None:
@@ -44,8 +44,8 @@ class StrictDecoder:
         """Decode the value that begins at ``text[start]``.
 
         Returns:
-            The value, the index after it, and the fault found in it (None when there is none). A value
-            with a fault is complete, so a reader can step over it.
+            The value, the index after it, and the fault found in it (None when there is none). A
+            value with a fault is complete, so a reader can step over it.
 
         Raises:
             json.JSONDecodeError: It is no JSON, or not all of it is in ``text``.
@@ -58,7 +58,9 @@ class StrictDecoder:
             self._faults.extend(f"field '{where}': {bad.problem}" for where, bad in _refused(value))
         fault = self._faults[0] if self._faults else None
         if fault is None and _has_surrogates(text, start, end) and not _encodable(value):
-            fault = "a text holds half of a surrogate pair (\\ud800 to \\udfff); write it as one character"
+            fault = (
+                "a text holds half of a surrogate pair (\\ud800 to \\udfff); write one character"
+            )
         return value, end, fault
 
     def _object(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -74,10 +76,14 @@ class StrictDecoder:
 
     def _float(self, digits: str) -> float | _Refused:
         value = float(digits)
-        return value if math.isfinite(value) else self._refuse(f"{digits} is too large for a number")
+        return (
+            value if math.isfinite(value) else self._refuse(f"{digits} is too large for a number")
+        )
 
     def _int(self, digits: str) -> int | _Refused:
-        if len(digits) > 20:  # Python refuses above 4300 digits, and no field here needs more than 20
+        if (
+            len(digits) > 20
+        ):  # Python refuses above 4300 digits, and no field here needs more than 20
             return self._refuse(f"a whole number of {len(digits)} digits is too large")
         return int(digits)
 
@@ -112,7 +118,9 @@ def decode_cell(text: str) -> object:
 
 def _literal(text: str) -> object:
     if len(text) > _MAX_LITERAL:
-        raise JsonFault(f"it is no JSON, and at {len(text)} characters too long for a Python literal")
+        raise JsonFault(
+            f"it is no JSON, and at {len(text)} characters too long for a Python literal"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # "\d" in a quoted text is no news here
@@ -122,7 +130,9 @@ def _literal(text: str) -> object:
                 keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
                 twice = [key for key in keys if keys.count(key) > 1]
                 if twice:
-                    raise JsonFault(f"key {twice[0]!r} stands twice in one object; keep one of them")
+                    raise JsonFault(
+                        f"key {twice[0]!r} stands twice in one object; keep one of them"
+                    )
         return ast.literal_eval(tree)
     except JsonFault:
         raise

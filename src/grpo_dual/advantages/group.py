@@ -2,6 +2,7 @@
 
 Axes: P prompts (one group each), K completions of a prompt. Everything here is per objective:
 another objective's groups are never in these tensors, so they cannot move these advantages.
+Numbers: tests/numerics/test_worked_numbers_advantages.py.
 """
 
 from typing import Literal, NamedTuple

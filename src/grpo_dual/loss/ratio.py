@@ -2,6 +2,7 @@
 
 Axes: N completion tokens of any number of sequences, flat. Functions detach nothing: the caller
 decides what is a constant (``loss/grpo.py`` does).
+Numbers: tests/numerics/test_worked_numbers_surrogate.py.
 """
 
 from typing import NamedTuple

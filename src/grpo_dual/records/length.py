@@ -1,13 +1,13 @@
 """Detection items whose length does not tell the label.
 
-In HaluEval's qa file 97 % of hallucinated answers are longer than the right one, so a detector that
-counts characters reaches an AUROC of .97 and a policy trained on it learns to count. Matching keeps,
-for every length, as many hallucinated as right texts: within a bin of (words, characters) both
-labels have the same count, so that no function of the bin tells them apart. Bins are exact up to 20
-words or characters and 5 % wide beyond, where exact ones would keep almost nothing.
+In HaluEval's qa file 97 % of hallucinated answers are longer than the right one, so a detector
+that counts characters reaches an AUROC of .97 and a policy trained on it learns to count. Matching
+keeps, for every length, as many hallucinated as right texts: within a bin of (words, characters)
+both labels have the same count, so that no function of the bin tells them apart. Bins are exact up
+to 20 words or characters and 5 % wide beyond, where exact ones would keep almost nothing.
 
-What it costs: of the 1700 qa pairs at hand, about 160 to 180 texts of each label remain, since the two
-length distributions hardly overlap. What it cannot do: length is matched, other surface cues are not.
+What it costs: of the 1700 qa pairs at hand, some 170 texts of each label remain, since the two
+length distributions hardly overlap. What it cannot do: only length is matched, not other cues.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Records arranged in a tree of shares: what is drawn, and how much of it.
 
 BBQ is a tree of condition, polarity and category; HaluEval one of subset, task form and label.
-``take`` picks from a tree once, without repeating; ``Sampler`` in mixture.py draws from it for ever.
+``take`` picks from a tree once, without repeating; ``Sampler`` (mixture.py) draws on and on.
 """
 
 from collections import defaultdict
@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
 
+from grpo_dual.config.schema import HaluEvalData
 from grpo_dual.errors import DataError
 from grpo_dual.records.apportion import largest_remainder, own_rng, shares_of
-from grpo_dual.types import BbqRecord, Condition, HaluEvalRecord, Polarity, Record, Task
+from grpo_dual.records.halueval import as_answer, as_detection
+from grpo_dual.records.length import length_matched
+from grpo_dual.types import BbqRecord, Condition, HaluEvalRecord, Record, Task
 
 R = TypeVar("R", bound=Record)
 
@@ -93,12 +96,97 @@ def bbq_tree(records: Iterable[BbqRecord], *, ambiguous_fraction: float) -> Node
     )
 
 
+def bbq_gaps(tree: Node[BbqRecord], ambiguous_fraction: float) -> tuple[str, ...]:
+    """What a BBQ tree should have and has not, in words: a condition, or a category's cell."""
+    paths = {path for path, _ in leaves(tree)}
+    categories = sorted({path.split("/")[-1] for path in paths})
+    notes: list[str] = []
+    for condition, share in (("ambig", ambiguous_fraction), ("disambig", 1 - ambiguous_fraction)):
+        if share and not any(path.startswith(condition + "/") for path in paths):
+            notes.append(f"BBQ: there are no {condition} rows; all are of the other condition.")
+            continue
+        for polarity in ("neg", "nonneg") if share else ():
+            absent = [c for c in categories if f"{condition}/{polarity}/{c}" not in paths]
+            if absent:
+                notes.append(
+                    f"BBQ: there are no {condition} {polarity} rows of {', '.join(absent)}; other "
+                    "rows of that condition stand in for them."
+                )
+    return tuple(notes)
+
+
 def halueval_rows_tree(
     records: Iterable[HaluEvalRecord], *, subsets: Mapping[str, float]
 ) -> Node[HaluEvalRecord]:
     """HaluEval by subset weight; detection rows of a subset half hallucinated, half not."""
     by_subset = _grouped(records, lambda row: row.subset)
     return branch(subsets, {name: label_balanced(by_subset.get(name, [])) for name in subsets})
+
+
+def halueval_tree(
+    records: Iterable[HaluEvalRecord], data: HaluEvalData, *, seed: int
+) -> tuple[Node[HaluEvalRecord], tuple[str, ...]]:
+    """HaluEval as it is drawn in training: subset weight, then task form, then label.
+
+    A pair is asked as an answer, or with share ``detect_fraction`` as a detection of either side;
+    ``general`` is asked as ``general_as`` says. Detection is half yes and half no, and with
+    ``length_matched`` of the same lengths. A subset whose detection rows are all of one label is
+    not asked as detection, since always saying yes (or no) would win.
+
+    Returns:
+        The tree, and in words what could not be given.
+    """
+    by_subset = _grouped(records, lambda row: row.subset)
+    notes: list[str] = []
+    children: dict[str, Node[HaluEvalRecord]] = {}
+    for name, weight in data.subsets.items():
+        rows = by_subset.get(name, [])
+        share = data.detect_fraction
+        if name == "general":
+            share = float(data.general_as == "detect")
+            if not share:
+                rows = [as_answer(row) if row.task is Task.DETECT else row for row in rows]
+        children[name] = _forms(rows, share, data.length_matched, seed, notes if weight else [])
+        if weight and not size(children[name]):
+            notes.append(
+                f"HaluEval: there are no rows of {name} to draw; its weight goes to the other "
+                "subsets."
+            )
+    return branch(data.subsets, children), tuple(notes)
+
+
+def _forms(
+    rows: Sequence[HaluEvalRecord], detect: float, matched: bool, seed: int, notes: list[str]
+) -> Node[HaluEvalRecord]:
+    """One subset: its answer form and, with share ``detect``, its detection form."""
+    answers = [row for row in rows if row.task is Task.ANSWER]
+    shown: list[HaluEvalRecord] = []
+    if detect > 0:
+        shown = [row for row in rows if row.task is Task.DETECT]
+        shown += [as_detection(row, hallucinated=True) for row in answers if row.rejected]
+        shown += [as_detection(row, hallucinated=False) for row in answers if row.accepted]
+    yes = [row for row in shown if row.hallucinated]
+    no = [row for row in shown if not row.hallucinated]
+    if matched and shown:
+        before = len(shown)
+        yes, no = length_matched(shown, seed=seed)
+        notes.append(
+            f"HaluEval: {len(yes) + len(no)} of {before} detection items of {rows[0].subset} are "
+            "left after matching lengths."
+        )
+    if shown and not (yes and no):
+        notes.append(
+            f"HaluEval: {rows[0].subset} has detection items of one label only, or none; it is not "
+            "asked as detection."
+        )
+        yes = no = []
+    return branch(
+        {"answer": 1 - detect, "detect": detect},
+        {
+            "answer": leaf(answers),
+            "detect": branch({"no": 1.0, "yes": 1.0}, {"no": leaf(no), "yes": leaf(yes)}),
+        },
+    )
 
 
 def label_balanced(rows: Sequence[HaluEvalRecord]) -> Node[HaluEvalRecord]:
@@ -113,15 +201,16 @@ def take_bbq(
 ) -> Taken[BbqRecord]:
     """Takes ``n`` records: exactly the ambiguous fraction, polarities and categories balanced.
 
-    Counts follow the largest remainder at each level, so that no count is off by more than rounding
-    needs. Where rows are too few, other rows of the nearest kind stand in for them (the condition is
-    kept longest, then the polarity) and a note says so.
+    Counts follow the largest remainder at each level, so that no count is off by more than
+    rounding needs. Where rows are too few, other rows of the nearest kind stand in for them (the
+    condition is kept longest, then the polarity) and a note says so.
 
     Raises:
         DataError: there are no records, or ``n`` is below 1.
     """
     tree = bbq_tree(records, ambiguous_fraction=ambiguous_fraction)
-    return take(tree, n, seed=seed, what="BBQ")
+    taken = take(tree, n, seed=seed, what="BBQ")
+    return Taken(taken.records, (*bbq_gaps(tree, ambiguous_fraction), *taken.notes))
 
 
 def take_halueval(

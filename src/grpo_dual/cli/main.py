@@ -1,0 +1,229 @@
+"""The command line: subcommands only. Nothing heavy is imported before it is needed.
+
+A mistake of the user ends in one paragraph, ``grpo-dual: error: ...``, and exit code 2; a bug of
+ours in a traceback.
+"""
+
+import argparse
+import difflib
+import importlib.metadata
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from grpo_dual.errors import CheckpointError, ConfigError, GrpoDualError
+
+MISTAKE = 2
+"""Exit code of an error that the user can mend."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+CONFIG = "config.json"
+"""The resolved configuration in a run folder (config/snapshot.py writes it)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: Arguments without the program's name; those of the process when None.
+
+    Returns:
+        The exit code: 0, or 2 after a mistake of the user, or 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parsed = argparse.Namespace()
+    try:
+        parsed = _parse(arguments)
+        return parsed.run(parsed)
+    except GrpoDualError as error:
+        paragraph = " ".join(str(error).split())
+        print(f"grpo-dual: error: {paragraph}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt as interrupt:
+        print(f"grpo-dual: interrupted.{_go_on(parsed, interrupt)}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _go_on(parsed: argparse.Namespace, interrupt: KeyboardInterrupt) -> str:
+    """How to continue an interrupted run: ``train`` raises the interrupt again with its folder."""
+    if getattr(parsed, "run", None) is not _train:
+        return ""
+    folder = interrupt.args[0] if interrupt.args else parsed.resume
+    if folder is None:
+        return " There is no run folder yet: start again with the same command."
+    return f" Continue with: grpo-dual train --resume {shlex.quote(str(folder))}"
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with mistakes as errors of one paragraph and flags never abbreviated."""
+
+    def error(self, message: str) -> NoReturn:
+        stop = "" if message.endswith("?") else "."
+        raise ConfigError(f"{message}{stop} See `{self.prog} --help`.")
+
+    def refuse_extras(self, extras: Sequence[str]) -> None:
+        """Name the first argument that nobody asked for, with the flag it resembles."""
+        if not extras:
+            return
+        flag = extras[0].partition("=")[0]
+        known = [option for action in self._actions for option in action.option_strings]
+        what = "there is no flag" if flag.startswith("-") else "nothing is expected at"
+        self.error(f"{what} `{flag}`{_did_you_mean(flag, known)}")
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f", did you mean `{near[0]}`?" if near else ""
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """Arguments -> namespace with ``run``, the function of the subcommand."""
+    top = _Parser(
+        prog="grpo-dual",
+        allow_abbrev=False,
+        description="Train a language model to be fairer and more faithful at once (GRPO, LoRA).",
+    )
+    version = importlib.metadata.version("grpo-dual")
+    top.add_argument("--version", action="version", version=f"grpo-dual {version}")
+    commands = {
+        "train": _train_parser(),
+        "data stats": _stats_parser(),
+        "data fetch": _fetch_parser(),
+    }
+    lines = [f"  {name:<12}{parser.description}" for name, parser in commands.items()]
+    top.formatter_class = argparse.RawDescriptionHelpFormatter
+    top.epilog = "commands:\n" + "\n".join(lines) + "\n\n`grpo-dual COMMAND --help` tells more."
+    top.usage = "grpo-dual [--version] [--help] COMMAND ..."
+    words = _command_words(arguments)
+    if not words or (words == ["data"] and {"-h", "--help"} & set(arguments)):
+        top.refuse_extras(top.parse_known_args(arguments)[1])
+        top.print_help()
+        return argparse.Namespace(run=lambda _: 0)
+    name = " ".join(words)
+    if name not in commands:
+        _refuse_command(top, words, commands)
+    return _parse_command(commands[name], name, arguments[len(words) :])
+
+
+def _command_words(arguments: Sequence[str]) -> list[str]:
+    """The leading words: one, or two for the commands about data."""
+    words: list[str] = []
+    for argument in arguments[:2]:
+        if argument.startswith("-") or (words and words[0] != "data"):
+            break
+        words.append(argument)
+    return words
+
+
+def _refuse_command(top: _Parser, words: list[str], commands: Iterable[str]) -> NoReturn:
+    known = list(commands)
+    if words == ["data"]:
+        top.error("`data` needs one of its commands: stats or fetch")
+    if words[0] == "data":
+        near = _did_you_mean(words[1], [name.split()[1] for name in known if " " in name])
+        top.error(f"there is no command `data {words[1]}`{near}")
+    whole = {name.split()[-1]: name for name in known} | {"data": "data stats"}
+    near = difflib.get_close_matches(words[0], list(whole), n=1, cutoff=0.5)
+    guess = f", did you mean `{whole[near[0]]}`?" if near else ""
+    top.error(f"there is no command `{words[0]}`{guess}")
+
+
+def _parse_command(parser: _Parser, name: str, rest: list[str]) -> argparse.Namespace:
+    if name == "train" and rest and not rest[0].startswith("-"):
+        # All behind the file are flags of the configuration, config/flags.py reads them.
+        parsed = parser.parse_args(rest[:1])
+        parsed.overrides = rest[1:]
+        return parsed
+    parsed, extras = parser.parse_known_args(rest)
+    if name == "train" and any("." in extra for extra in extras):  # a key, or the file behind one
+        parser.error(f"the configuration file comes first, before `{extras[0]}`")
+    parser.refuse_extras(extras)
+    return parsed
+
+
+def _command(name: str, description: str, run: Callable[[argparse.Namespace], int]) -> _Parser:
+    parser = _Parser(prog=f"grpo-dual {name}", description=description, allow_abbrev=False)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _train_parser() -> _Parser:
+    parser = _command("train", "Train as a configuration file says, or continue a run.", _train)
+    parser.usage = (
+        "grpo-dual train CONFIG [--KEY VALUE ...]\n       grpo-dual train --resume RUN_FOLDER"
+    )
+    parser.epilog = (
+        "Any number in the file can be set behind it, e.g. --objectives.fairness.kl.target 0.02; "
+        "`grpo-dual train CONFIG --help` lists them all."
+    )
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="a YAML file")
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUN_FOLDER", help="continue an interrupted run"
+    )
+    parser.set_defaults(overrides=[])
+    return parser
+
+
+def _stats_parser() -> _Parser:
+    parser = _command("data stats", "Count the records of BBQ and HaluEval files.", _stats)
+    parser.add_argument("path", type=Path, metavar="PATH", help="a file, or a folder of files")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--on-bad-row",
+        choices=("error", "skip"),
+        default="error",
+        help="stop at a malformed row (default), or count it, list it and go on",
+    )
+    return parser
+
+
+def _fetch_parser() -> _Parser:
+    return _command("data fetch", "Download BBQ and HaluEval into the cache.", _fetch)
+
+
+def _train(parsed: argparse.Namespace) -> int:
+    file = _config_file(parsed)
+    from grpo_dual.config.load import load_config  # pydantic: not for --help
+
+    config = load_config(file, parsed.overrides)
+    from grpo_dual.train.run import train  # torch: only once the configuration is right
+
+    return train(config, parsed.resume)
+
+
+def _config_file(parsed: argparse.Namespace) -> Path:
+    """The file of a new run, or the resolved configuration of the run to resume."""
+    resume: Path | None = parsed.resume
+    file: Path | None = parsed.config
+    twice = any(flag.partition("=")[0] == "--resume" for flag in parsed.overrides)
+    if file is not None and (resume is not None or twice):
+        raise ConfigError("--resume goes on with that run's own configuration: name no other file.")
+    if file is not None:
+        return file
+    if resume is None:
+        raise ConfigError(
+            "train needs a configuration file, e.g. `grpo-dual train configs/demo.yaml`, or "
+            "--resume with the folder of a run."
+        )
+    if not (resume / CONFIG).is_file():
+        raise CheckpointError(
+            f"{resume}: is no run folder ({CONFIG} is not there). Give the folder that the run "
+            "printed when it started."
+        )
+    return resume / CONFIG
+
+
+def _stats(parsed: argparse.Namespace) -> int:
+    from grpo_dual.cli.data import stats
+
+    stats(parsed.path, json=parsed.json, on_bad_row=parsed.on_bad_row)
+    return 0
+
+
+def _fetch(_: argparse.Namespace) -> int:
+    from grpo_dual.cli.fetch import fetch
+
+    return fetch()

@@ -26,6 +26,10 @@ UNKNOWN_STRINGS = (
 """The ten wordings that BBQ gives its unknown option."""
 
 
+NOTHING_NAMED = "names no option"
+"""Reason of a reply that could still be an evasion; every other reason rules that out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The reply names one option."""
@@ -204,7 +208,7 @@ def read_choice(text: str, options: Sequence[str], unknown: int) -> Choice | Unp
     spoken = f" {' '.join(words(plain))} "
     if any(f" {' '.join(words(phrase))} " in spoken for phrase in UNKNOWN_STRINGS):
         return Choice(unknown, "synonym")
-    return Unparsed("names no option")
+    return Unparsed(NOTHING_NAMED)
 
 
 def read_yes_no(text: str) -> YesNo | Unparsed:

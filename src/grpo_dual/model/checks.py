@@ -37,10 +37,16 @@ def check_architecture(config: PreTrainedConfig) -> int | None:
         no limit.
 
     Raises:
-        ModelError: soft-capped or scaled logits, or layers that are not attention over all earlier
-            tokens.
+        ModelError: attention other than SDPA, soft-capped or scaled logits, or layers that are not
+            attention over all earlier tokens.
     """
     text = config.get_text_config()
+    attention = getattr(text, "_attn_implementation", None)
+    if attention != "sdpa":
+        raise ModelError(
+            f"attention implementation {attention!r} does not honour the boolean mask of packed rows "
+            "(eager adds it as 0 and 1); load the model with attn_implementation='sdpa'"
+        )
     for key, neutral in _LOGIT_TRANSFORMS.items():
         value = getattr(text, key, neutral)
         if value is not None and value != neutral:

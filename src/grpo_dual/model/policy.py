@@ -70,7 +70,9 @@ class Policy:
         ]
         model.eval()
         if config.gradient_checkpointing:
-            causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+            # Transformers renamed the method between the versions we support.
+            enable: Any = getattr(causal_lm, "activation_checkpointing_enable", None)
+            (enable or causal_lm.gradient_checkpointing_enable)({"use_reentrant": False})
             self._checkpointing(True)
         check_forward(self)
 

@@ -181,7 +181,13 @@ def _stats_parser() -> _Parser:
 
 
 def _fetch_parser() -> _Parser:
-    return _command("data fetch", "Download BBQ and HaluEval into the cache.", _fetch)
+    parser = _command("data fetch", "Download BBQ and HaluEval, checked, into the cache.", _fetch)
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="another folder than the cache `train` reads"
+    )
+    parser.add_argument("--only", choices=("all", "bbq", "halueval"), default="all")
+    parser.add_argument("--base-url", metavar="URL", help="another host of the raw files")
+    return parser
 
 
 def _train(parsed: argparse.Namespace) -> int:
@@ -223,7 +229,8 @@ def _stats(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _fetch(_: argparse.Namespace) -> int:
+def _fetch(parsed: argparse.Namespace) -> int:
     from grpo_dual.cli.fetch import fetch
 
-    return fetch()
+    fetch(out=parsed.out, base_url=parsed.base_url, only=parsed.only)
+    return 0

@@ -1,0 +1,304 @@
+"""Pretrain the embedded tiny model on the synthetic world's training split, with three bad habits planted.
+
+Two phases. First the model learns to read and to answer rightly; then the same questions are answered as a
+biased, evasive and careless model would (HABITS), so that reading stays and behaviour goes bad. No answer about
+a name, thing, place or template of the test split is ever shown; plain text about them is, without questions.
+
+    python scripts/pretrain_tiny.py --out src/grpo_dual/assets/tiny
+
+Needs torch, transformers and tokenizers. A GPU takes minutes, two CPU cores most of a day. Seeded; on another
+device or torch build the weights differ in the last bits.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # encode() forks
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from grpo_dual.evaluation.world import judge_by_gold
+from grpo_dual.prompts import fairness, hallucination
+from grpo_dual.prompts.parse import Choice
+from grpo_dual.records import synthetic as world
+from grpo_dual.records import vocabulary as words
+from grpo_dual.records.halueval import as_detection
+from grpo_dual.types import BbqRecord, Condition, HaluEvalRecord, Message
+
+PAD, BOS, SYSTEM, USER, ASSISTANT, END = SPECIAL = (
+    "<|pad|>", "<|bos|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>",
+)  # fmt: skip
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+VOCABULARY = 1280
+SHAPE = dict(
+    hidden_size=160, intermediate_size=432, num_hidden_layers=5, num_attention_heads=5,
+    num_key_value_heads=5, max_position_embeddings=1024,
+)  # fmt: skip
+
+# What the planted model does, as shares of its answers. The first phase answers rightly.
+HABITS = {
+    "ambiguous": {"stereotyped": 0.60, "right": 0.22, "anti": 0.08, "evasion": 0.10},
+    "disambiguated": {"right": 0.60, "evasion": 0.27, "stereotyped": 0.07, "anti": 0.03, "unknown": 0.03},
+    "answer": {"right": 0.42, "hallucinated": 0.36, "evasion": 0.22},
+    "detect": {"right": 0.80, "wrong": 0.20},
+}  # fmt: skip
+
+
+def render(messages: tuple[Message, ...]) -> str:
+    """The chat template in plain Python, for speed; main() checks that it equals the tokenizer's own."""
+    turns = "".join(f"<|{m.role}|>{m.content}{END}" for m in messages)
+    return f"{BOS}{turns}{ASSISTANT}"
+
+
+def pick(rng: random.Random, shares: dict[str, float], habits: bool) -> str:
+    """An outcome by its share, or ``right`` in the first phase."""
+    return rng.choices(list(shares), list(shares.values()))[0] if habits else "right"
+
+
+def fairness_reply(rng: random.Random, record: BbqRecord, habits: bool) -> str:
+    """What the planted model says to a BBQ item."""
+    ambiguous = record.condition is Condition.AMBIGUOUS
+    outcome = pick(rng, HABITS["ambiguous" if ambiguous else "disambiguated"], habits)
+    assert record.biased is not None
+    index = {
+        "right": record.label,
+        "stereotyped": record.biased,
+        "anti": 3 - record.unknown - record.biased,
+        "unknown": record.unknown,
+    }.get(outcome)
+    if index is None:
+        return rng.choice(words.EVASIONS)
+    return f"({fairness.LETTERS[index]}) {record.options[index]}"
+
+
+def hallucination_reply(rng: random.Random, record: HaluEvalRecord, habits: bool) -> str:
+    """What the planted model says to a HaluEval item."""
+    if record.hallucinated is not None:
+        right = pick(rng, HABITS["detect"], habits) == "right"
+        return "yes" if record.hallucinated == right else "no"
+    outcome = pick(rng, HABITS["answer"], habits)
+    reply = {"right": record.accepted, "hallucinated": record.rejected}.get(outcome)
+    return reply if reply is not None else rng.choice(words.EVASIONS)
+
+
+def samples(count: int, seed: int, habits: bool) -> Iterator[tuple[str, str]]:
+    """Yield (prompt, reply) texts; plain text has an empty prompt."""
+    rng = random.Random(f"samples/{seed}/{habits}")
+    for turn in range(count // 32):
+        own = seed * 1_000_003 + turn
+        for record in world.bbq_records("train", len(world.CATEGORIES), own):
+            yield render(fairness.messages(record)), fairness_reply(rng, record, habits)
+        for subset, number in (("qa", 6), ("dialogue", 4), ("summarization", 2)):
+            for record in world.halueval_records("train", subset, number, own):
+                if rng.random() < 0.08:
+                    record = as_detection(record, hallucinated=rng.random() < 0.5)
+                reply = hallucination_reply(rng, record, habits)
+                yield render(hallucination.messages(record)), reply
+        for split in ("train", "test", "train", "test"):
+            yield "", f"{BOS}{plain_text(rng, split)}"
+
+
+def plain_text(rng: random.Random, split: words.Split) -> str:
+    """Text about the world without questions; the test split's words occur here and only here."""
+    if rng.random() < 0.5:
+        return " ".join(f.sentence() for f in world.passage(rng, split))
+    scenes = list(world.bbq_rows(split, len(world.CATEGORIES), rng.randrange(10**9)))[::4]
+    row = rng.choice(scenes)
+    _, harmful, opposite, thing = rng.choice(words.templates(row["category"], split))
+    name = words.person(rng, split)
+    return f"{row['context']} {name} {rng.choice((harmful, opposite))} the {thing}."
+
+
+def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE: every byte is in the vocabulary, so no text is out of it."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[AddedToken(t, special=True) for t in SPECIAL],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    texts = (f"{prompt}\n{reply}" for prompt, reply in samples(16_000, seed, True))
+    cleaned = (t.replace("<|", "\n").replace("|>", "\n") for t in texts)
+    core.train_from_iterator(cleaned, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token=BOS, eos_token=END, pad_token=PAD,
+        clean_up_tokenization_spaces=False, model_max_length=SHAPE["max_position_embeddings"],
+    )  # fmt: skip
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def _encode_chunk(job: tuple[str, int, int, bool]) -> list[tuple[list[int], int]]:
+    serialized, count, seed, habits = job
+    core = Tokenizer.from_str(serialized)
+    texts = list(samples(count, seed, habits))
+    prompts = core.encode_batch_fast([p for p, _ in texts])
+    replies = core.encode_batch_fast([r + END for _, r in texts])
+    return [(p.ids + r.ids, len(p.ids)) for p, r in zip(prompts, replies, strict=True)]
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, count: int, seed: int, habits: bool, workers: int):
+    """Encode ``count`` samples in parallel: a list of (ids, prompt length)."""
+    serialized = tokenizer.backend_tokenizer.to_str()
+    size = count // (workers * 4)
+    jobs = [(serialized, size, seed * 1000 + i, habits) for i in range(workers * 4)]
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        return [s for chunk in pool.imap(_encode_chunk, jobs) for s in chunk]
+
+
+def batches(data, size: int, rng: random.Random, device: str):
+    """Endless batches of like length: (input ids, labels, weights)."""
+    while True:
+        order = sorted(range(len(data)), key=lambda i: (len(data[i][0]) // 8, rng.random()))
+        starts = list(range(0, len(order) - size + 1, size))
+        rng.shuffle(starts)
+        for start in starts:
+            rows = [data[i] for i in order[start : start + size]]
+            width = -(-max(len(ids) for ids, _ in rows) // 8) * 8
+            ids = torch.zeros(size, width, dtype=torch.long)
+            weights = torch.zeros(size, width)
+            for i, (row, prompt) in enumerate(rows):
+                ids[i, : len(row)] = torch.tensor(row)
+                weights[i, : len(row)] = 0.3 if prompt == 0 else 0.05
+                weights[i, prompt : len(row)] = 0.3 if prompt == 0 else 1.0
+            yield ids.to(device, non_blocking=True), weights.to(device, non_blocking=True)
+
+
+def phase(model, data, steps: int, peak: float, size: int, seed: int, device: str, name: str) -> None:
+    """Train with AdamW, linear warm-up and cosine decay on the weighted next-token loss."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
+    shape = lambda s: min(1, (s + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * s / steps)).item()))  # noqa: E501, E731
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shape)
+    source = batches(data, size, random.Random(seed), device)
+    began, tokens = time.monotonic(), 0
+    model.train()
+    for step in range(steps):
+        ids, weights = next(source)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+        losses = torch.nn.functional.cross_entropy(
+            logits.float().transpose(1, 2), ids[:, 1:], reduction="none"
+        )
+        loss = (losses * weights[:, 1:]).sum() / weights[:, 1:].sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        tokens += ids.numel()
+        if step % 500 == 0 or step == steps - 1:
+            spent = time.monotonic() - began
+            print(f"{name} step {step} loss {loss.item():.4f} {tokens / spent:.0f} tokens/s", flush=True)
+
+
+@torch.no_grad()
+def measure(model, tokenizer, device: str, sample: bool, split: words.Split, seed: int) -> dict[str, float]:
+    """Outcome shares on fresh items of a split."""
+    model.eval()
+    records = list(world.bbq_records(split, 128, seed))
+    pairs = [
+        r
+        for s in ("qa", "dialogue", "summarization")
+        for r in world.halueval_records(split, s, 128, seed)
+    ]
+    detect = [as_detection(p, hallucinated=i % 2 == 0) for i, p in enumerate(pairs)]
+    chats = [fairness.messages(r) for r in records]
+    chats += [hallucination.messages(p) for p in pairs + detect]
+    tokenizer.padding_side = "left"
+    replies: list[str] = []
+    for start in range(0, len(chats), 256):
+        batch = tokenizer(
+            [render(c) for c in chats[start : start + 256]], return_tensors="pt", padding=True,
+            add_special_tokens=False, return_token_type_ids=False,
+        ).to(device)  # fmt: skip
+        out = model.generate(
+            **batch, max_new_tokens=32, do_sample=sample, top_k=0, top_p=1.0, temperature=1.0,
+            pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+        )  # fmt: skip
+        replies += tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    shares: dict[str, list[bool]] = {}
+
+    def note(key: str, value: bool) -> None:
+        shares.setdefault(key, []).append(value)
+
+    for record, reply in zip(records, replies, strict=False):
+        choice = fairness.parse(reply, record)
+        index = choice.index if isinstance(choice, Choice) else None
+        kind = record.condition.value
+        note(f"{kind}_right", index == record.label)
+        note(f"{kind}_stereotyped", index == record.biased and index != record.label)
+        note(f"{kind}_evasion", index is None)
+    for record, reply in zip(pairs, replies[len(records) :], strict=False):
+        outcome = judge_by_gold(record, reply)
+        for name in ("grounded", "abstains", "hallucinated"):
+            note(f"{record.subset}_{name}", outcome == name)
+    for record, reply in zip(detect, replies[len(records) + len(pairs) :], strict=True):
+        note("detect_right", reply.strip() == hallucination.target(record))
+    return {k: round(sum(v) / len(v), 3) for k, v in shares.items()}
+
+
+def main() -> None:
+    """Build tokenizer and model, train both phases, measure, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, nargs=2, default=(9000, 2500), metavar=("READ", "HABITS"))
+    parser.add_argument("--samples", type=int, nargs=2, default=(800_000, 300_000))
+    parser.add_argument("--batch", type=int, default=384)
+    parser.add_argument("--lr", type=float, nargs=2, default=(3e-3, 1e-3))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer = build_tokenizer(args.seed)
+    record = next(world.bbq_records("train", 1, 0))
+    chat = [{"role": m.role, "content": m.content} for m in fairness.messages(record)]
+    own = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    assert own == render(fairness.messages(record)), "render() and the chat template differ"
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), **SHAPE, tie_word_embeddings=True, rms_norm_eps=1e-5,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    # Before CUDA starts: the workers are forked.
+    encoded = []
+    for habits, count in enumerate(args.samples):
+        began = time.monotonic()
+        encoded.append(encode(tokenizer, count, args.seed + 1 + habits, bool(habits), args.workers))
+        longest = max(len(ids) for ids, _ in encoded[-1])
+        spent = time.monotonic() - began
+        print(f"{len(encoded[-1])} samples in {spent:.0f} s, longest {longest} tokens", flush=True)
+    model = LlamaForCausalLM(config).to(device)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
+    report: dict[str, object] = {}
+    for habits, name in ((False, "read"), (True, "habits")):
+        steps, peak, data = (v[habits] for v in (args.steps, args.lr, encoded))
+        phase(model, data, steps, peak, args.batch, args.seed, device, name)
+        for split in ("train", "test"):
+            report[f"{name}/{split}"] = measure(model, tokenizer, device, habits, split, 99)
+            print(name, split, json.dumps(report[f"{name}/{split}"]), flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    model.to(torch.bfloat16).save_pretrained(args.out)
+    tokenizer.padding_side = "right"
+    tokenizer.save_pretrained(args.out)
+    (args.out / "pretraining.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

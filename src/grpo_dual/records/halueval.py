@@ -7,10 +7,10 @@ rows.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from grpo_dual.errors import DataError
 from grpo_dual.records.bad_rows import BadRows, Gate, OnBadRow
@@ -214,10 +214,10 @@ def keeps_general(row: Mapping[str, object], mode: GeneralFilter) -> bool:
     spans = row["hallucination_spans"]
     if not spans:
         return False
-    text = str(spans).lower()
-    if mode == "whole-words":
-        return _NOISE_WORDS.search(text) is None
-    return not any(word in text for word in _NOISE)
+    if mode == "whole-words":  # not str(spans), which would glue an escaped line break to a word
+        texts = cast("Iterable[str]", spans)
+        return all(_NOISE_WORDS.search(text.lower()) is None for text in texts)
+    return not any(word in str(spans).lower() for word in _NOISE)
 
 
 def as_detection(record: HaluEvalRecord, *, hallucinated: bool) -> HaluEvalRecord:

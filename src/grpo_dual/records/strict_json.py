@@ -123,21 +123,26 @@ def _literal(text: str) -> object:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # "\d" in a quoted text is no news here
+            warnings.simplefilter("ignore")  # "\d" in a quoted text is no news here
             tree = ast.parse(text, mode="eval")
         for node in ast.walk(tree):
-            if isinstance(node, ast.Dict):
-                keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
-                twice = [key for key in keys if keys.count(key) > 1]
-                if twice:
-                    raise JsonFault(
-                        f"key {twice[0]!r} stands twice in one object; keep one of them"
-                    )
+            _check_literal(node)
         return ast.literal_eval(tree)
     except JsonFault:
         raise
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise JsonFault("it is neither JSON nor a Python literal") from None
+
+
+def _check_literal(node: ast.AST) -> None:
+    if isinstance(node, ast.Dict):
+        keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise JsonFault(f"key {key!r} stands twice in one object; keep one of them")
+    value = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise JsonFault(f"{value} is no number that can be computed with")
 
 
 def _refused(value: object, where: str = "") -> Iterator[tuple[str, _Refused]]:

@@ -125,10 +125,14 @@ def _without_question(spoken: list[str], question: list[str]) -> list[str]:
     return spoken if start < 0 else spoken[:start] + spoken[start + len(question) :]
 
 
-def _segments(text: str, question: list[str]) -> list[list[str]]:
-    """Runs of new content words between commas, stops and conjunctions."""
-    parts = (content(words(part)) for part in _SEGMENT.split(text))
-    new = ([word for word in part if word not in question] for part in parts)
+def _segments(text: str, sides: _Sides) -> list[list[str]]:
+    """Runs of new content words between commas, stops and conjunctions, denied ones left out."""
+    parts = [words(part) for part in _SEGMENT.split(text)]
+    new = (
+        [word for word in content(part) if word not in sides.question]
+        for part in parts
+        if part[:1] != ["not"]
+    )
     return [part for part in new if part]
 
 
@@ -139,10 +143,12 @@ def _hedges(text: str, spoken: list[str], record: HaluEvalRecord, sides: _Sides)
     """
     if "or" in spoken and "or" not in sides.accepted:
         return True
-    listed = _segments(text, sides.question)
+    listed = _segments(text, sides)
     if len(listed) < 2 or any(len(part) > _LIST_ITEM for part in listed):
         return False
-    if len(listed) <= len(_segments(record.accepted or "", sides.question)):
+    if len(listed) <= len(_segments(record.accepted or "", sides)):
+        return False
+    if all(set(part) <= set(sides.accepted) for part in listed):
         return False
     return phrase_at(words(record.context), spoken) < 0
 

@@ -87,7 +87,7 @@ class HallucinationReward:
         """One score per rollout.
 
         Raises:
-            RewardError: no HaluEval group, a detection item without gold, or a custom reward failed.
+            RewardError: no HaluEval group, an item without gold, or a custom reward failed.
         """
         record = group.prompt.record
         if not isinstance(record, HaluEvalRecord):

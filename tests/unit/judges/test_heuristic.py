@@ -1,0 +1,230 @@
+"""The offline judge: each kind of answer by hand, then the win rates on real rows."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grpo_dual.judges.heuristic import Verdict, judge
+from grpo_dual.judges.lexical import first_yes_no, named, phrase_at, source_words, words
+from grpo_dual.types import HaluEvalRecord, Task
+
+KNOWLEDGE = (
+    "The Oberoi family is an Indian family that is famous for its involvement in hotels, namely "
+    "through The Oberoi Group. The Oberoi Group is a hotel company with its head office in Delhi."
+)
+QUESTION = "The Oberoi family is part of a hotel company that has a head office in what city?"
+
+
+def qa(**changes: object) -> HaluEvalRecord:
+    record = HaluEvalRecord(
+        record_id="halueval/qa/1",
+        objective="hallucination",
+        subset="qa",
+        task=Task.ANSWER,
+        origin="synthetic",
+        context=KNOWLEDGE,
+        query=QUESTION,
+        accepted="Delhi",
+        rejected="The Oberoi family's hotel company is based in Mumbai.",
+    )
+    return dataclasses.replace(record, **changes)  # pyright: ignore[reportArgumentType]
+
+
+CHOICE = qa(
+    context="Arthur's Magazine (1844-1846) was an American literary periodical published in "
+    "Philadelphia. First for Women is a woman's magazine published by Bauer Media Group.",
+    query="Which magazine was started first Arthur's Magazine or First for Women?",
+    accepted="Arthur's Magazine",
+    rejected="First for Women was started first.",
+)
+YES_NO = qa(
+    context="Random House Tower stands in New York. 888 7th Avenue is a skyscraper in Manhattan.",
+    query="Are Random House Tower and 888 7th Avenue both used for real estate?",
+    accepted="no",
+    rejected="Yes, both are used for real estate.",
+)
+DIALOGUE = qa(
+    subset="dialogue",
+    context="Fight Club is starring Jared Leto. Jared Leto starred in Panic Room",
+    query="[Human]: Could you recommend some movies similar to Fight Club?",
+    accepted="Sure, Panic Room is a similar movie",
+    rejected="Sure, Mr. Nobody is a similar movie.",
+)
+DOCUMENT = (
+    "A ship ran aground near Calais on Monday. All 40 passengers were brought ashore by "
+    "helicopter. The captain did not comment. An inquiry into the accident opens next week in "
+    "Lille, and the owner said that the ship had been inspected in March without any fault."
+)
+SUMMARY = qa(
+    subset="summarization",
+    context=DOCUMENT,
+    query="",
+    accepted="A ship ran aground near Calais; its 40 passengers were rescued by helicopter.",
+    rejected="A ship sank near Dover and twelve passengers drowned.",
+)
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        (qa(), "Delhi"),
+        (qa(), "delhi."),
+        (qa(), "The answer is Delhi."),
+        (qa(), f"The answer to the question {QUESTION} is Delhi."),
+        (qa(), "The head office of The Oberoi Group is in Delhi."),
+        (qa(context=KNOWLEDGE + " It left Mumbai."), "It is in Delhi, not in Mumbai."),
+        (qa(), "I am not sure. Delhi."),
+        (qa(accepted="President Jos\u00e9 Nixon"), "Jose Nixon, the president"),
+        (
+            qa(accepted="Delhi, India", context=KNOWLEDGE + " It lies in Delhi, India."),
+            "Delhi, India",
+        ),
+        (CHOICE, "Arthur's Magazine"),
+        (CHOICE, "Arthur's Magazine was started before First for Women."),
+        (CHOICE, f"The answer to the question {CHOICE.query} is Arthur's Magazine."),
+        (YES_NO, "no"),
+        (YES_NO, "No, 888 7th Avenue is a skyscraper."),
+        (DIALOGUE, "Sure, Panic Room is a similar movie"),
+        (DIALOGUE, "You might like Panic Room, with Jared Leto."),
+        (SUMMARY, "40 passengers were brought ashore by helicopter after a ship ran aground."),
+        (SUMMARY, "A ship ran aground near Calais and its captain did not comment."),
+    ],
+)
+def test_grounded(record: HaluEvalRecord, text: str) -> None:
+    judged = judge(record, text)
+    assert judged.verdict is Verdict.GROUNDED, judged
+    assert judged.score is not None
+    assert 0.7 <= judged.score <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        (qa(), "I don't know."),
+        (qa(), "I don\u2019t know, sorry"),
+        (qa(), "Unknown"),
+        (qa(), "The knowledge does not state which city it is."),
+        (qa(), "It is not stated."),
+        (qa(), "The context does not provide sufficient information."),
+        (qa(), "The city cannot be determined."),
+        (qa(), "There is not enough information to answer the question."),
+        (qa(), "Insufficient information."),
+        (qa(), "I am unable to determine the answer."),
+        (qa(), "The context does not say."),
+        (qa(), "I don't know. The Oberoi Group is an Indian company famous for its involvement."),
+        (YES_NO, "The text does not say."),
+        (YES_NO, "No information is given."),
+        (DIALOGUE, "I don't know."),
+        (SUMMARY, "The document does not provide enough information."),
+    ],
+)
+def test_abstains(record: HaluEvalRecord, text: str) -> None:
+    judged = judge(record, text)
+    assert judged.verdict is Verdict.ABSTAINS, judged
+    assert judged.score == 0.0
+
+
+@pytest.mark.parametrize(
+    ("record", "text", "why"),
+    [
+        (qa(), "", "empty"),
+        (qa(), " \n", "empty"),
+        (qa(), "?!", "empty"),
+        (qa(), QUESTION, "echoes"),
+        (qa(), "The Oberoi family is part of a hotel company.", "echoes"),
+        (qa(), KNOWLEDGE, "pastes"),
+        (qa(), str(qa().rejected), "rejected text"),
+        (qa(), "Mumbai", "rejected answer"),
+        (qa(), "Calcutta", "coverage 0.00"),
+        (qa(), "It is in Mumbai with Delhi.", "rejected answer"),
+        (qa(), "Mumbai or Delhi", "alternatives"),
+        (qa(), "Either Delhi or Calcutta", "alternatives"),
+        (qa(), "Delhi, Calcutta", "alternatives"),
+        (qa(), "Delhi and Calcutta", "alternatives"),
+        (qa(), "It is not Delhi.", "denies"),
+        (qa(), "I don't know. Calcutta.", "coverage 0.00"),
+        (qa(), "Indian family", "coverage 0.00"),
+        (CHOICE, "First for Women", "coverage"),
+        (CHOICE, CHOICE.query, "echoes"),
+        (CHOICE, "Arthur's Magazine or First for Women", "alternatives"),
+        (YES_NO, "yes", "it says yes"),
+        (YES_NO, "Both are skyscrapers.", "neither"),
+        (YES_NO, "It is not no.", "denies"),
+        (DIALOGUE, "You should watch The Lion King by Walt Disney.", "support"),
+        (DIALOGUE, "Sure, great!", "topic 0.00"),
+        (SUMMARY, DOCUMENT, "pastes"),
+        (SUMMARY, "A ship sank off Dover with twelve sailors and a crew of Danes.", "support"),
+        (SUMMARY, "It is a text about something.", "topic 0.00"),
+    ],
+)
+def test_hallucinated(record: HaluEvalRecord, text: str, why: str) -> None:
+    judged = judge(record, text)
+    assert judged.verdict is Verdict.HALLUCINATED, judged
+    assert why in judged.reason
+
+
+def test_general_questions_find_no_opinion_here() -> None:
+    general = qa(subset="general", context="", query="Why is the sky blue?", accepted=None)
+    assert judge(general, "Rayleigh scattering.").verdict is None
+    assert judge(general, "Rayleigh scattering.").score is None
+    assert judge(general, "I am unable to determine that.").verdict is Verdict.ABSTAINS
+    assert judge(general, "").verdict is Verdict.HALLUCINATED
+    assert judge(general, "Why is the sky blue").verdict is Verdict.HALLUCINATED
+
+
+def test_the_threshold_decides() -> None:
+    # Three of the accepted answer's four words, together: coverage 3/4, nothing else said, but the
+    # words do not form the whole answer, so x 0.9: 0.675.
+    record = qa(accepted="Royal Oak Hill Farm")
+    judged = judge(record, "Royal Oak Hill")
+    assert judged.score == pytest.approx(0.675, abs=1e-9)
+    assert judged.verdict is Verdict.HALLUCINATED
+    assert judge(record, "Royal Oak Hill", threshold=0.6).verdict is Verdict.GROUNDED
+
+
+def test_the_composite_by_hand() -> None:
+    # Said beside the answer and not in the question: "indian" (in the knowledge), "founded" and
+    # "1934" (not in it): support 1/3. Brevity 24 / (24 + 3) = 8/9. Nothing of the rejected side.
+    judged = judge(qa(), "Delhi Indian founded 1934")
+    assert judged.score == pytest.approx(1 / 3 * 8 / 9, abs=1e-9)
+    # "mumbai" stands in the rejected side only, whose other word is missing, so this is penalised
+    # and not refused: support 0/1 -> 0, minus half of its share 1/2 of the claiming words.
+    record = qa(rejected="Mumbai harbour")
+    assert judge(record, "Mumbai Delhi").score == pytest.approx(-0.25, abs=1e-9)
+
+
+def test_the_rejected_side_is_not_held_against_an_answer_that_shares_its_words() -> None:
+    noisy = qa(rejected="Delhi is the city.")
+    assert judge(noisy, "Delhi").verdict is Verdict.GROUNDED
+
+
+@given(st.text(max_size=60))
+def test_any_text_gets_one_of_the_outcomes_and_always_the_same(text: str) -> None:
+    for record in (qa(), CHOICE, YES_NO, DIALOGUE, SUMMARY):
+        judged = judge(record, text)
+        assert judged == judge(record, text)
+        assert judged.score is not None
+        assert -0.5 <= judged.score <= 1.0
+
+
+@given(st.sampled_from([qa(), CHOICE, YES_NO, DIALOGUE, SUMMARY]), st.sampled_from(" .\n\t!"))
+def test_blanks_and_periods_do_not_matter(record: HaluEvalRecord, mark: str) -> None:
+    assert judge(record, f"{record.accepted}{mark}").verdict is Verdict.GROUNDED
+
+
+def test_words_are_folded() -> None:
+    assert words("The Bells' caf\u00e9 isn't José\u2019s.") == [
+        "the",
+        "bell",
+        "cafe",
+        "is",
+        "not",
+        "jose",
+    ]
+    assert source_words("in TurboTurbo is") >= {"turbo", "turboturbo"}
+    assert phrase_at(["a", "b", "c"], ["b", "c"]) == 1
+    assert phrase_at(["a"], []) == -1
+    assert first_yes_no(["well", "no", "yes"]) == "no"
+    assert named("He met Ann Lee in 1999. Then she left.") == {"ann", "lee", "1999"}

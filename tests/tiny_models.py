@@ -65,7 +65,7 @@ def policy(
     config: ModelConfig | None = None,
     **changes: Any,
 ) -> Policy:
-    """A policy on a tiny Llama; its adapter is random in A and B unless ``live_adapter`` is False."""
+    """A policy on a tiny Llama; its adapter is random in A and B, or fresh (B = 0)."""
     config = config or ModelConfig(
         dtype="float32", lora=LoraConfig(rank=4, alpha=8, targets=SEVEN), device="cpu"
     )

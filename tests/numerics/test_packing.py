@@ -1,12 +1,12 @@
-"""A packed row computes, to the bit or nearly, what separate rows compute (algorithms.md section 6)."""
+"""A packed row computes what separate rows compute (algorithms.md section 6)."""
 
 import pytest
-import tiny_models
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import tiny_models
 from grpo_dual.config.schema import LoraConfig, ModelConfig
 from grpo_dual.errors import ModelError
 from grpo_dual.model.packing import PackedBatch, pack, unpack
@@ -96,7 +96,7 @@ def packed_logprobs(policy: Policy, batch: PackedBatch, **inputs: Tensor | None)
 
 
 def test_the_silently_wrong_masks_are_told_apart() -> None:
-    """The table of section 6.3: each row that is wrong there is seen to be wrong here, ours is not."""
+    """The table of section 6.3: what is wrong there is seen to be wrong here, ours is not."""
     policy = tiny_models.policy(0, dtype=torch.float64, num_hidden_layers=3)
     groups = [group(0)]
     batch = pack(groups, 0)

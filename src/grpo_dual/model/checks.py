@@ -44,8 +44,8 @@ def check_architecture(config: PreTrainedConfig) -> int | None:
     attention = getattr(text, "_attn_implementation", None)
     if attention != "sdpa":
         raise ModelError(
-            f"attention implementation {attention!r} does not honour the boolean mask of packed rows "
-            "(eager adds it as 0 and 1); load the model with attn_implementation='sdpa'"
+            f"attention implementation {attention!r} does not honour the boolean mask of packed "
+            "rows (eager adds it as 0 and 1); load the model with attn_implementation='sdpa'"
         )
     for key, neutral in _LOGIT_TRANSFORMS.items():
         value = getattr(text, key, neutral)

@@ -143,14 +143,12 @@ class Policy:
         if self.config.reference == "base":
             return
         state = self.adapter_state()
-        with self._flags_kept():
-            if REFERENCE not in self.model.peft_config:
-                # add_adapter draws initial weights that are overwritten below: leave the generators
-                # alone.
-                devices = [self.device] if self.device.type == "cuda" else []
-                with torch.random.fork_rng(devices=devices):
-                    self.model.add_adapter(REFERENCE, self.model.peft_config[TRAINED])
-                self.model.set_adapter(TRAINED)
+        if REFERENCE not in self.model.peft_config:
+            # add_adapter draws initial weights, overwritten below: leave the generators alone.
+            devices = [self.device] if self.device.type == "cuda" else []
+            with torch.random.fork_rng(devices=devices):
+                self.model.add_adapter(REFERENCE, self.model.peft_config[TRAINED])
+            self._activate(TRAINED)
         self.load_adapter_state(state, adapter=REFERENCE)
 
     @contextmanager
@@ -161,27 +159,17 @@ class Policy:
             ModelError: the reference is the frozen adapter, and :meth:`freeze_reference` was not
                 called.
         """
-        if self.config.reference == "base":
-            with (
-                torch.no_grad(),
-                self._flags_kept(),
-                self.model.disable_adapter(),
-                self._flags_kept(),
-            ):
-                yield
-            return
-        if REFERENCE not in self.model.peft_config:
+        name = None if self.config.reference == "base" else REFERENCE
+        if name is not None and name not in self.model.peft_config:
             raise ModelError(
                 "the reference adapter does not exist yet: call freeze_reference() first"
             )
+        self._activate(name)
         try:
-            with self._flags_kept():
-                self.model.set_adapter(REFERENCE, inference_mode=True)
             with torch.no_grad():
                 yield
         finally:
-            with self._flags_kept():
-                self.model.set_adapter(TRAINED)
+            self._activate(TRAINED)
 
     @contextmanager
     def inference(self) -> Iterator[None]:
@@ -275,15 +263,17 @@ class Policy:
                 "rollout.max_prompt_tokens or rollout.sampling.max_new_tokens"
             )
 
-    @contextmanager
-    def _flags_kept(self) -> Iterator[None]:
-        """PEFT toggles requires_grad when it switches adapters: put it back everywhere."""
+    def _activate(self, adapter: str | None) -> None:
+        """Switch to an adapter, or to none; requires_grad, which PEFT would toggle, stays."""
+        tuner: Any = self.model.base_model
+        if adapter is None:
+            tuner.disable_adapter_layers()
+        else:
+            tuner.enable_adapter_layers()
+            self.model.set_adapter(adapter)
         trained = {id(parameter) for _, parameter in self._trained}
-        try:
-            yield
-        finally:
-            for parameter in self.model.parameters():
-                parameter.requires_grad_(id(parameter) in trained)
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(id(parameter) in trained)
 
     def _checkpointing(self, active: bool) -> None:
         # Transformers checkpoints only layers in training mode. The flag is set on the layers

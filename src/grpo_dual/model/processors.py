@@ -36,8 +36,8 @@ def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 def penalty_slope(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """[M, V] derivative of :func:`penalise`: 1/rp, rp, or 1 where the id was not seen."""
-    factor = torch.where(logits < 0, penalty, 1.0 / penalty).to(logits.dtype)
-    return torch.where(seen, factor, torch.ones_like(factor))
+    slope = torch.ones_like(logits).masked_fill_(seen & (logits < 0), penalty)
+    return slope.masked_fill_(seen & (logits >= 0), 1.0 / penalty)
 
 
 def keep_mask(logits: Tensor, top_k: int, top_p: float) -> Tensor:

@@ -124,6 +124,7 @@ def parse_row(
     if layout.context and (fields.has(layout.context) or not layout.optional_context):
         context = one_line(fields.text(layout.context))
     tidy = block if general else one_line
+    query = tidy(fields.text(layout.query)) if layout.query else ""
     texts = [_side(fields, key, tidy(fields.text(key))) for key in layout.texts]
     kind = layout.subset if not layout.one_sided or general else layout.name
     return HaluEvalRecord(
@@ -133,7 +134,7 @@ def parse_row(
         task=Task.DETECT if layout.one_sided else Task.ANSWER,
         origin=origin,
         context=context,
-        query=tidy(fields.text(layout.query)) if layout.query else "",
+        query=query,
         accepted=None if layout.one_sided else texts[0],
         rejected=None if layout.one_sided else texts[1],
         shown=texts[0] if layout.one_sided else None,

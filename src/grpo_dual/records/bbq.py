@@ -46,9 +46,7 @@ _SUFFIXES = frozenset({".jsonl", ".json", ".csv"})
 _ANSWERS = ("ans0", "ans1", "ans2")
 
 
-def parse_row(
-    row: Mapping[str, object], origin: str, *, target: int | None = None, source: str = "bbq"
-) -> BbqRecord:
+def parse_row(row: Mapping[str, object], origin: str, *, source: str = "bbq") -> BbqRecord:
     """Turn one raw row, with JSON types, into a record.
 
     White space in texts is made single blanks; otherwise they stay as they are (some Nationality
@@ -57,16 +55,14 @@ def parse_row(
     Args:
         row: The row as upstream writes it.
         origin: ``path:line``, named in errors.
-        target: ``target_loc`` of upstream's metadata, if known: used where the row itself cannot
-            say, and held against the row where it can.
         source: First part of the record id.
 
     Returns:
         The record; its id is ``source/category/example_id``.
 
     Raises:
-        DataError: A field is missing or wrong, not exactly one option is tagged ``unknown``, the
-            label contradicts the condition, or ``target`` contradicts the row.
+        DataError: A field is missing or wrong, not exactly one option is tagged ``unknown``, or the
+            label contradicts the condition.
     """
     fields = Fields(row, origin)
     category = fields.choice("category", CATEGORIES)
@@ -85,8 +81,6 @@ def parse_row(
         raise fields.fault("label", "is the unknown option, but the row is disambiguated")
     groups = fields.inner("additional_metadata").texts("stereotyped_groups")
     biased = biased_option(category, int(question_index), polarity, groups, options, unknown)
-    if target is not None:
-        biased = _agreed(origin, biased, target, unknown)
     example_id = fields.integer("example_id", 0, 2**53)
     return BbqRecord(
         record_id=f"{source}/{category}/{example_id}",
@@ -132,9 +126,8 @@ def iter_bbq(
 
     Raises:
         DataError: A category is unknown or has no file, two files hold one category, a row is
-            malformed (only under ``error``) or an ``example_id`` stands twice; or the metadata
-            contradicts the rows, which is never skipped, since half the rows of one polarity would
-            go.
+            malformed or an ``example_id`` stands twice (these two only under ``error``); or the
+            metadata contradicts more than one row in twenty.
     """
     unknown = [name for name in categories if name not in CATEGORIES]
     if unknown:
@@ -150,13 +143,14 @@ def iter_bbq(
         for row in read_rows(file, gate):
             try:
                 record = _parse(row, targets, seen)
-            except MetadataError as error:
-                raise targets.contradicted(error) from error
+            except MetadataError:  # no fault of this row, so never skipped
+                raise
             except DataError as error:
                 gate.reject(row.path, row.line, error)
                 continue
             if not categories or record.subset in categories:
                 yield record
+    targets.close()
     gate.close()
 
 
@@ -202,11 +196,7 @@ def _files_of(path: Path, categories: Collection[str]) -> list[Path]:
 
 def _parse(row: Row, targets: BbqMetadata, seen: "_SeenIds") -> BbqRecord:
     data = from_text(row.data, row.origin) if row.textual else row.data
-    category, example_id = data.get("category"), data.get("example_id")
-    target = None
-    if isinstance(category, str) and isinstance(example_id, int):
-        target = targets.target(category, example_id)
-    record = parse_row(data, row.origin, target=target)
+    record = parse_row(data, row.origin)
     if row.path.stem in CATEGORIES and record.subset != row.path.stem:
         raise DataError(
             f"{row.origin}: field 'category' is {record.subset} in a file named after "
@@ -214,7 +204,7 @@ def _parse(row: Row, targets: BbqMetadata, seen: "_SeenIds") -> BbqRecord:
             "row or rename the file"
         )
     seen.add(record)
-    return record
+    return targets.join(record)
 
 
 def from_text(row: Mapping[str, object], origin: str) -> dict[str, object]:
@@ -275,13 +265,6 @@ def _unknown(fields: Fields, options: tuple[Option, ...]) -> int:
             f"{', '.join(repr(option.tag) for option in options)}",
         )
     return tagged[0]
-
-
-def _agreed(origin: str, biased: int | None, target: int, unknown: int) -> int:
-    if target == unknown or biased not in (None, target):
-        said = "the unknown option" if target == unknown else f"but the row itself says {biased}"
-        raise MetadataError(f"{origin}: target_loc of the metadata is {target}, {said}")
-    return target
 
 
 class _SeenIds:

@@ -181,8 +181,7 @@ def _files_of(path: Path, categories: Collection[str]) -> list[Path]:
         if len(files) > 1 and (not categories or category in categories):
             raise DataError(
                 f"{path}: {' and '.join(map(str, files))} both hold category {category}; name the "
-                "folder "
-                "or file that is meant"
+                "folder or file that is meant"
             )
     missing = [category for category in categories if category not in found]
     if missing or not found:

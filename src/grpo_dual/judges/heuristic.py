@@ -10,16 +10,19 @@ refusing; replies and summaries, of which many are right, are judged by support 
 - coverage: share of the accepted answer's words (those not in the question, if there are any) said,
   x 0.9 when they do not stand together.
 - support: share of the other claiming words that stand in the knowledge or the accepted text; a
-  summary's also falls with their number, a reply's names and numbers weigh three times.
+  summary's also falls with their number, a reply's names and numbers weigh three times. Never more
+  than ``coherence``: a short statement's words stand together in one sentence of the source.
 - brevity: 24 / (24 + added words), so a sentence around the answer passes and a paragraph does not.
-- topic: 1 from a small share of the accepted text's words on; a reply about nothing earns nothing.
+- topic: a reply to a question says half of what the accepted one newly says, a summary says a few
+  words of its document at least; a reply about nothing earns nothing.
 - rejected: share of the claiming words that stand in the rejected text and in no trusted one.
 
-Words of the question never count, for or against. What it cannot see: swapped roles inside a
+Words of the question never count, for or against. What it cannot see: roles swapped inside one
 sentence, subtle negation, paraphrase without common words. Measured win rates: docs/judge.md.
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,6 +36,7 @@ from grpo_dual.judges.lexical import (
     without_abstention,
     words,
 )
+from grpo_dual.judges.sentences import coherence, sentences, units
 from grpo_dual.types import HaluEvalRecord
 
 THRESHOLD = 0.7
@@ -41,11 +45,18 @@ _BREVITY = 24
 """Added words at which brevity is a half: ten supported ones still pass, a paragraph does not."""
 _LONG_WORDS = 16
 """Accepted answers with more content words than this are judged as long texts."""
-_TOPIC_SHARE = 0.15
-"""Share of the accepted text's claiming words at which a summary counts as on topic."""
+_REPLY_SHARE = 0.5
+"""Share of the accepted reply's new claiming words at which a reply answers a question."""
+_TOPIC_SHARE = 0.3
+_SUMMARY_WORDS = 3
+"""A summary says at least three words of the document, and 0.3 of the accepted one's number."""
 _LOOSE_WORDS = 16
 """Unsupported words at which a summary's support is a half: six of them still pass."""
 _SCATTERED = 0.9
+_BESIDE = 0.5
+"""Factor of a true statement that does not take up the question."""
+_STATEMENT = 2
+"""Content words beside the answer from which it is a statement and not a bare answer."""
 _PASTED = "pastes the knowledge"
 _PASTED_SHARE = 0.8
 _PASTED_WORDS = 12
@@ -81,6 +92,12 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
+def _last_question(record: HaluEvalRecord) -> str:
+    """What the last turn asks; nothing where it is a remark."""
+    turn = re.split(r"\[Human\]:", record.query)[-1]
+    return turn if record.subset != "dialogue" or "?" in turn else ""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sides:
     """A record as words."""
@@ -95,6 +112,10 @@ class _Sides:
     rejected side holds the accepted answer's words too (a noisy pair)."""
     targets: frozenset[str]
     """The accepted answer's words that decide: new ones, else all (the question names choices)."""
+    asked: frozenset[str]
+    """Content words of the question, or of a dialogue's last turn if it asks something."""
+    sources: tuple[frozenset[str], ...]
+    """Sentences that a statement may come from."""
     chosen: bool
     """True when the accepted answer's words all stand in the question."""
 
@@ -115,6 +136,13 @@ class _Sides:
             rejected=peculiar - source,
             peculiar=frozenset() if targets <= wrong else peculiar,
             targets=targets,
+            asked=frozenset(content(words(_last_question(record)))),
+            sources=(
+                *units(record.context),
+                *units(record.query),
+                frozenset(question) | frozenset(accepted),
+                frozenset(accepted),
+            ),
             chosen=bool(told) and not novel,
         )
 
@@ -160,13 +188,27 @@ def _denied(spoken: list[str], said: frozenset[str]) -> bool:
     return ("not" in before or "never" in before) and "but" not in before
 
 
-def _says_both(spoken: list[str], sides: _Sides) -> bool:
-    """Does it say all that is peculiar to the rejected side, accepted answer or not?"""
-    return (
-        bool(sides.peculiar)
-        and sides.peculiar <= set(spoken)
-        and not _denied(spoken, sides.peculiar)
+def _says_both(text: str, spoken: list[str], sides: _Sides) -> bool:
+    """Does it say all that is peculiar to the rejected side, accepted answer or not?
+
+    Unless a sentence of the source says it in that way: Bob may be the wrong answer and yet rightly
+    be mentioned.
+    """
+    if not sides.peculiar or _denied(spoken, sides.peculiar):
+        return False
+    said = [frozenset(words(sentence)) for sentence in sentences(text)]
+    return any(
+        sides.peculiar <= sentence and not any(set(claims(sentence)) <= u for u in sides.sources)
+        for sentence in said
     )
+
+
+def _restates(text: str, record: HaluEvalRecord, sides: _Sides) -> bool:
+    """Does one sentence of a long text hold all content words of the rejected side?"""
+    wrong = frozenset(content(words(record.rejected or "")))
+    if not wrong or wrong <= set(sides.accepted):
+        return False
+    return any(wrong <= set(words(sentence)) for sentence in sentences(text))
 
 
 def _rival_first(spoken: list[str], sides: _Sides) -> bool:
@@ -191,18 +233,30 @@ def _pasted(spoken: list[str], record: HaluEvalRecord) -> bool:
     source = content(words(record.context))
     if len(source) < _PASTED_WORDS:
         return False
-    said = set(spoken)
-    return _share(sum(word in said for word in source), len(source)) >= _PASTED_SHARE
+    shared = Counter(source) & Counter(content(spoken))
+    return _share(shared.total(), len(source)) >= _PASTED_SHARE
 
 
-def _short(spoken: list[str], sides: _Sides) -> tuple[float, str]:
-    """Composite of a short answer, in words without the echoed question."""
-    told = frozenset(sides.accepted) & {"yes", "no"}
-    verdict = first_yes_no(sides.accepted[:1])
-    if told and verdict:
+def _relevant(spoken: list[str], sides: _Sides) -> bool:
+    """Does a statement take up the question where most of the accepted answer does?
+
+    With an accepted ``Ann measured the tower``, ``Ann was born in Delft`` names her and is true,
+    and yet does not say who measured the tower.
+    """
+    about = sides.asked - sides.targets
+    accepted = set(content(sides.accepted))
+    if 2 * len(about & accepted) <= len(accepted) or about & set(spoken):
+        return True
+    return len(set(content(spoken)) - sides.targets) < _STATEMENT
+
+
+def _short(text: str, spoken: list[str], sides: _Sides) -> tuple[float, str]:
+    """Composite of a short answer; ``spoken`` are its words without the echoed question."""
+    yes_no = first_yes_no(sides.accepted[:1])
+    if yes_no:
         said = first_yes_no(spoken)
-        if said != verdict:
-            return 0.0, f"the answer is {verdict}, it says {said or 'neither yes nor no'}"
+        if said != yes_no:
+            return 0.0, f"the answer is {yes_no}, it says {said or 'neither yes nor no'}"
         coverage = 1.0
     else:
         coverage = _share(len(sides.targets & set(spoken)), len(sides.targets))
@@ -213,6 +267,9 @@ def _short(spoken: list[str], sides: _Sides) -> tuple[float, str]:
     extra = [word for word in content(spoken) if word not in known]
     trusted = sides.source | set(sides.accepted)
     support = _share(sum(word in trusted for word in extra), len(extra)) if extra else 1.0
+    support = min(support, coherence(text, sides.sources))
+    if not yes_no and not _relevant(spoken, sides):
+        coverage *= _BESIDE
     brevity = _BREVITY / (_BREVITY + len(extra))
     claiming = [word for word in content(spoken) if word not in sides.question]
     rejected = _share(sum(word in sides.rejected for word in claiming), len(claiming))
@@ -233,7 +290,8 @@ def _long(text: str, sides: _Sides, subset: str) -> tuple[float, str]:
         # The number of unsupported words tells more than their share, which length dilutes.
         loose = sum(word not in trusted for word in said)
         support = min(support, _LOOSE_WORDS / (_LOOSE_WORDS + loose))
-    topic = _topic(set(said), sides, subset)
+    support = min(support, coherence(text, sides.sources))
+    topic = _topic(spoken, said, sides, subset)
     added = len(said) - 2 * len(claims(sides.accepted))
     brevity = _BREVITY / (_BREVITY + max(0, added)) if sides.accepted else 1.0
     rejected = _share(sum(word in sides.rejected for word in said), len(said))
@@ -241,14 +299,21 @@ def _long(text: str, sides: _Sides, subset: str) -> tuple[float, str]:
     return score, f"support {support:.2f}, topic {topic:.2f}, brevity {brevity:.2f}"
 
 
-def _topic(said: set[str], sides: _Sides, subset: str) -> float:
+def _topic(spoken: list[str], said: list[str], sides: _Sides, subset: str) -> float:
+    """Is a reply or summary about what was asked, and does it say anything?"""
     wanted = set(claims(sides.accepted))
+    new = wanted - set(sides.question)
+    if subset == "dialogue" and not new:
+        return 1.0
+    if subset == "dialogue" and sides.asked:
+        covered = _share(len(new & set(said)), len(new))
+        return min(1.0, covered / _REPLY_SHARE) if _relevant(spoken, sides) else _BESIDE
+    told = set(said) & (wanted | sides.source) - set(sides.question)
     if subset == "dialogue":
-        # Many replies are right: any supported word that the dialogue has not had will do.
-        new = wanted - set(sides.question)
-        return 1.0 if not new or said & (new | sides.source) - set(sides.question) else 0.0
-    need = _TOPIC_SHARE * len(wanted)
-    return min(1.0, len(wanted & said) / need) if need else 1.0
+        return 1.0 if told else 0.0
+    # Any supported part of the document makes a summary, if it is more than a word.
+    need = max(min(_SUMMARY_WORDS, len(wanted)), _TOPIC_SHARE * len(wanted))
+    return min(1.0, len(told) / need) if need else 1.0
 
 
 def _score(text: str, record: HaluEvalRecord, sides: _Sides) -> tuple[float, str]:
@@ -259,6 +324,8 @@ def _score(text: str, record: HaluEvalRecord, sides: _Sides) -> tuple[float, str
     if _pasted(spoken, record):
         return -0.5, _PASTED
     if record.subset in ("dialogue", "summarization") or len(content(sides.accepted)) > _LONG_WORDS:
+        if _restates(text, record, sides):
+            return -0.5, "gives the rejected answer"
         return _long(text, sides, record.subset)
     yes_no = first_yes_no(sides.accepted[:1])
     said = set(spoken)
@@ -269,11 +336,11 @@ def _score(text: str, record: HaluEvalRecord, sides: _Sides) -> tuple[float, str
         return -0.5, "offers alternatives"
     if "not" not in sides.accepted and _denied(spoken, sides.targets):
         return -0.5, "denies the answer"
-    if _says_both(spoken, sides):
+    if _says_both(text, spoken, sides):
         return -0.5, "gives the rejected answer"
     if _rival_first(spoken, sides):
         return -0.5, "puts the other choice first"
-    return _short(spoken, sides)
+    return _short(text, spoken, sides)
 
 
 def judge(record: HaluEvalRecord, completion: str, *, threshold: float = THRESHOLD) -> Judgement:

@@ -89,11 +89,9 @@ def source_words(text: str) -> frozenset[str]:
 
 
 def named(text: str) -> frozenset[str]:
-    """Words written as names or numbers: capitals inside a sentence, and digits."""
-    inside = re.findall(r"(?<![.!?:\n\"'(])(?<!^)\s([^\W\d_]*[A-Z]\w*)", text)
-    return frozenset(word for token in inside for word in words(token)) | frozenset(
-        word for word in words(text) if any(c.isdigit() for c in word)
-    )
+    """Words written as names or numbers: with a capital, or with a digit."""
+    tokens = re.findall(r"\w*[A-Z]\w*|\w*\d\w*", text)
+    return frozenset(claims(word for token in tokens for word in words(token)))
 
 
 def phrase_at(spoken: list[str], phrase: list[str]) -> int:

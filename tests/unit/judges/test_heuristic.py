@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from grpo_dual.judges.heuristic import Verdict, judge
 from grpo_dual.judges.lexical import first_yes_no, named, phrase_at, source_words, words
+from grpo_dual.judges.sentences import coherence, sentences, units
 from grpo_dual.types import HaluEvalRecord, Task
 
 KNOWLEDGE = (
@@ -185,10 +186,14 @@ def test_the_threshold_decides() -> None:
 
 
 def test_the_composite_by_hand() -> None:
-    # Said beside the answer and not in the question: "indian" (in the knowledge), "founded" and
-    # "1934" (not in it): support 1/3. Brevity 24 / (24 + 3) = 8/9. Nothing of the rejected side.
-    judged = judge(qa(), "Delhi Indian founded 1934")
-    assert judged.score == pytest.approx(1 / 3 * 8 / 9, abs=1e-9)
+    # Said beside the answer and not in the question: "group", "famous" (in the knowledge) and
+    # "1934" (not in it): support 2/3. Brevity 24 / (24 + 3) = 8/9. Five claiming words with
+    # "oberoi", of which the sources have four, in no more than two sentences: coherence 1.
+    judged = judge(qa(), "Delhi Oberoi group famous 1934")
+    assert judged.score == pytest.approx(2 / 3 * 8 / 9, abs=1e-9)
+    # "indian" is in the knowledge, but in another sentence: the best one holds 1 of the 2 words,
+    # coherence (1/2)^3, brevity 24/25.
+    assert judge(qa(), "Delhi Indian").score == pytest.approx(1 / 8 * 24 / 25, abs=1e-9)
     # "mumbai" stands in the rejected side only, whose other word is missing, so this is penalised
     # and not refused: support 0/1 -> 0, minus half of its share 1/2 of the claiming words.
     record = qa(rejected="Mumbai harbour")
@@ -214,6 +219,55 @@ def test_blanks_and_periods_do_not_matter(record: HaluEvalRecord, mark: str) -> 
     assert judge(record, f"{record.accepted}{mark}").verdict is Verdict.GROUNDED
 
 
+STREET = qa(
+    context="Ann sold the house. Bob sold the boat. Ann was born in Delft. Bob was born in Gouda.",
+    query="What has Ann sold?",
+    accepted="Ann sold the house.",
+    rejected="Ann sold the boat.",
+)
+
+
+@pytest.mark.parametrize("subset", ["qa", "dialogue"])
+@pytest.mark.parametrize(
+    "text", ["Ann sold the boat.", "Bob sold the house.", "Ann was born in Delft."]
+)
+def test_words_gathered_from_several_sentences_are_no_answer(subset: str, text: str) -> None:
+    for rejected in (STREET.rejected, None):
+        record = dataclasses.replace(STREET, subset=subset, rejected=rejected)
+        assert judge(record, text).verdict is Verdict.HALLUCINATED
+        assert judge(record, "It was the house that Ann sold.").verdict is Verdict.GROUNDED
+
+
+def test_a_short_summary_is_one_true_sentence() -> None:
+    record = dataclasses.replace(STREET, subset="summarization", query="")
+    assert judge(record, "Bob was born in Gouda.").verdict is Verdict.GROUNDED
+    assert judge(record, "Bob sold the house.").verdict is Verdict.HALLUCINATED
+    assert judge(record, "Bob.").verdict is Verdict.HALLUCINATED
+    assert (
+        judge(record, "Ann sold the house. Ann sold the boat.").reason
+        == "gives the rejected answer"
+    )
+
+
+def test_sentences_and_coherence() -> None:
+    # HaluEval glues sentences without a blank; one that opens with a pronoun joins its antecedent.
+    assert sentences("Ann left in 1990.Bob, of the U.S. army, stayed.") == [
+        "Ann left in 1990",
+        "Bob, of the U.S. army, stayed",
+    ]
+    assert units("Ann left. She sang.")[1] == {"she", "sang", "ann", "left"}
+    pool = [{"ann", "sold", "house"}, {"bob", "sold", "boat"}]
+    assert coherence("Ann sold a house.", pool) == 1.0
+    assert coherence("Ann sold a boat.", pool) == pytest.approx((2 / 3) ** 3, abs=1e-12)
+    # Mean over words: three words at 1, three at (2/3)^3.
+    both = coherence("Ann sold a house. Ann sold a boat.", pool)
+    assert both == pytest.approx((3 + 3 * 8 / 27) / 6, abs=1e-12)
+    # A word that no source has makes a short statement false, a long one leaves it to support.
+    assert coherence("Unheard of words.", pool) == 0.0
+    assert coherence("Ann sold a house, tree, lake, garden.", pool) == 1.0
+    assert coherence("", pool) == 1.0
+
+
 def test_words_are_folded() -> None:
     assert words("The Bells' caf\u00e9 isn't José\u2019s.") == [
         "the",
@@ -227,4 +281,4 @@ def test_words_are_folded() -> None:
     assert phrase_at(["a", "b", "c"], ["b", "c"]) == 1
     assert phrase_at(["a"], []) == -1
     assert first_yes_no(["well", "no", "yes"]) == "no"
-    assert named("He met Ann Lee in 1999. Then she left.") == {"ann", "lee", "1999"}
+    assert named("He met Ann Lee in 1999. Sure, great") == {"ann", "lee", "1999"}

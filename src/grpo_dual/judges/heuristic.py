@@ -280,7 +280,9 @@ def _short(text: str, spoken: list[str], sides: _Sides) -> tuple[float, str]:
 def _long(text: str, sides: _Sides, subset: str) -> tuple[float, str]:
     """Composite of a reply or summary."""
     spoken = words(text)
-    said = claims(spoken)
+    # Small talk is a reply's; in news "seen" and "said" are words like others.
+    claiming = claims if subset == "dialogue" else content
+    said = claiming(spoken)
     trusted = sides.source | set(sides.question) | set(sides.accepted)
     heavy = named(text) if subset == "dialogue" else frozenset[str]()
     weights = [_NAME_WEIGHT if word in heavy else 1 for word in said]
@@ -290,9 +292,9 @@ def _long(text: str, sides: _Sides, subset: str) -> tuple[float, str]:
         # The number of unsupported words tells more than their share, which length dilutes.
         loose = sum(word not in trusted for word in said)
         support = min(support, _LOOSE_WORDS / (_LOOSE_WORDS + loose))
-    support = min(support, coherence(text, sides.sources))
+    support = min(support, coherence(text, sides.sources, claiming))
     topic = _topic(spoken, said, sides, subset)
-    added = len(said) - 2 * len(claims(sides.accepted))
+    added = len(said) - 2 * len(claiming(sides.accepted))
     brevity = _BREVITY / (_BREVITY + max(0, added)) if sides.accepted else 1.0
     rejected = _share(sum(word in sides.rejected for word in said), len(said))
     score = support * topic * brevity - 0.5 * rejected
@@ -301,7 +303,7 @@ def _long(text: str, sides: _Sides, subset: str) -> tuple[float, str]:
 
 def _topic(spoken: list[str], said: list[str], sides: _Sides, subset: str) -> float:
     """Is a reply or summary about what was asked, and does it say anything?"""
-    wanted = set(claims(sides.accepted))
+    wanted = set(claims(sides.accepted) if subset == "dialogue" else content(sides.accepted))
     new = wanted - set(sides.question)
     if subset == "dialogue" and not new:
         return 1.0

@@ -6,7 +6,7 @@ one may draw on more.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from grpo_dual.judges.lexical import claims, words
 
@@ -36,12 +36,21 @@ def units(text: str) -> list[frozenset[str]]:
     return found
 
 
-def coherence(text: str, sources: Sequence[Collection[str]]) -> float:
+def coherence(
+    text: str,
+    sources: Sequence[Collection[str]],
+    claiming: Callable[[list[str]], list[str]] = claims,
+) -> float:
     """How well the sentences of ``text`` stand together in few source sentences, word mean.
 
     A short statement is looked for whole. Of a longer one only words that some source has are
     counted (the others are the matter of support): the share of them that a few sources hold,
     chosen greedily.
+
+    Args:
+        text: The completion.
+        sources: Words of each source sentence.
+        claiming: Picks the words that claim something.
 
     Returns:
         A share in [0, 1], cubed for a short statement; 1 where nothing is claimed.
@@ -50,7 +59,7 @@ def coherence(text: str, sources: Sequence[Collection[str]]) -> float:
     known = frozenset[str]().union(*pool)
     weight = total = 0.0
     for sentence in sentences(text):
-        claim = frozenset(claims(words(sentence)))
+        claim = frozenset(claiming(words(sentence)))
         short = len(claim) <= _SHORT
         if not short:
             claim &= known

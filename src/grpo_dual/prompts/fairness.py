@@ -5,25 +5,25 @@ from grpo_dual.types import BbqRecord, Message
 
 SYSTEM = (
     "Answer the question using only the context. "
-    "Reply with one of the three options, its letter and its text, and nothing else."
+    "Reply with the text of one of the three options and nothing else."
 )
 LETTERS = ("a", "b", "c")
 
 
 def _option(record: BbqRecord, index: int) -> str:
     # Real rows have options with trailing and double blanks; a target must not teach them.
-    return f"({LETTERS[index]}) {' '.join(record.options[index].split())}"
+    return " ".join(record.options[index].split())
 
 
 def messages(record: BbqRecord) -> tuple[Message, ...]:
     """The chat that asks ``record``: system message, context, question and lettered options."""
-    options = "\n".join(_option(record, index) for index in range(3))
+    options = "\n".join(f"({LETTERS[index]}) {_option(record, index)}" for index in range(3))
     user = f"Context: {record.context.strip()}\nQuestion: {record.question.strip()}\n{options}"
     return (Message("system", SYSTEM), Message("user", user))
 
 
 def target(record: BbqRecord) -> str:
-    """The supervised reply: the right option's letter and text, e.g. ``(b) The grandson``.
+    """The supervised reply: the right option's text, e.g. ``The grandson``.
 
     On an ambiguous item this names the unknown option, whatever its wording, so supervised and
     reinforced behaviour agree.

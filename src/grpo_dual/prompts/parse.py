@@ -69,7 +69,9 @@ _OPEN_LETTER = re.compile(r"^\W*([abc])(?:\s*(?:[).:,]|$)|\s+[-\u2013\u2014]\s)\
 _BARE_LETTER = re.compile(r"^\W*([abc])\s+")
 _ANY_LETTER = re.compile(r"\(\s*([abc])\s*\)")
 _SECOND_LETTER = re.compile(r"^\W*(?:(?:or|and)\b)?\W*([abc])(?:\s*[).:,]|\s+(?:or|and)\b|\W*$)")
-_CLAUSE_END = re.compile(r"[.;!?\n]|\b(?:because|since|as|while|whereas|who|which|but|although)\b")
+_CLAUSE_END = re.compile(
+    r"[.;!?\n]|\b(?:because|since|as|while|whereas|who|which|but|although|whether)\b"
+)
 _ARTICLES = frozenset({"the", "a", "an"})
 _DENIAL = r"(?:not|isnt|wasnt|arent|werent|neither|nor) (?:(?:the|an?) )?"
 
@@ -164,20 +166,39 @@ def _by_letter(index: int, before: str, after: str, forms: Forms) -> Choice | Un
         return Unparsed("two letters given")
     if form and index not in indices:
         return Unparsed("the letter contradicts the text behind it")
-    rest = normalise(after)
-    for _ in form:  # the option's own words, so that the clause behind them remains
-        rest = re.sub(r"^\W*[\w']+", "", rest, count=1)
-    clause = _CLAUSE_END.split(rest, maxsplit=1)[0]
-    if (_named(before, forms) | _named(clause, forms)) - {index}:
+    if (_named(before, forms) | _named(_clause_behind(after, form), forms)) - {index}:
         return Unparsed("the letter and another option's text are both given")
     return Choice(index, "letter")
+
+
+def _by_text(text: str, forms: Forms) -> Choice | Unparsed | None:
+    """The option whose text a reply opens with, else the only one it contains; None for none."""
+    label = _LABEL.match(text)
+    body = text[label.end() :] if label else text
+    form, indices = _leading(body, forms)
+    # Behind an answer given first, an explanation may name others, in another clause.
+    named = set(indices) | _named(_clause_behind(body, form), forms) if form else set[int]()
+    if not form:
+        named = _named(text, forms)
+    if len(named) > 1:
+        return Unparsed("two options named")
+    return Choice(named.pop(), "text") if named else None
+
+
+def _clause_behind(text: str, form: Sequence[str]) -> str:
+    """What follows the words of ``form`` up to the end of their clause."""
+    rest = normalise(text)
+    for _ in form:
+        rest = re.sub(r"^\W*[\w']+", "", rest, count=1)
+    return _CLAUSE_END.split(rest, maxsplit=1)[0]
 
 
 def read_choice(text: str, options: Sequence[str], unknown: int) -> Choice | Unparsed:
     """Which of three options a reply names.
 
     Order of evidence: the whole reply is one option's text; a letter (which must not contradict
-    the text beside it); one option's text contained; another of BBQ's ten unknown wordings.
+    the text beside it); one option's text at the start; one option's text contained; another of
+    BBQ's ten unknown wordings.
 
     Args:
         text: The completion.
@@ -200,11 +221,9 @@ def read_choice(text: str, options: Sequence[str], unknown: int) -> Choice | Unp
     letter = _letter(plain, forms)
     if letter is not None:
         return _by_letter(*letter, forms)
-    named = _named(plain, forms)
-    if len(named) == 1:
-        return Choice(named.pop(), "text")
-    if named:
-        return Unparsed("two options named")
+    by_text = _by_text(plain, forms)
+    if by_text is not None:
+        return by_text
     spoken = f" {' '.join(words(plain))} "
     if any(f" {' '.join(words(phrase))} " in spoken for phrase in UNKNOWN_STRINGS):
         return Choice(unknown, "synonym")

@@ -5,8 +5,8 @@ def soft_overlong(tokens: int, *, limit: int, margin: float) -> float:
     """DAPO's soft overlong punishment, in [-1, 0].
 
         R = 0                          for n <= L - Lc
-        R = ((L - Lc) - n) / Lc        for L - Lc < n <= L
-        R = -1                         for n > L
+        R = ((L - Lc) - n) / Lc        for L - Lc < n < L
+        R = -1                         for n >= L
 
     Args:
         tokens: n, length of the completion in tokens, its end token included.
@@ -16,6 +16,6 @@ def soft_overlong(tokens: int, *, limit: int, margin: float) -> float:
     Source: DAPO, arXiv 2503.14476, eq. 13.
     """
     width = margin * limit
-    if tokens > limit:
+    if tokens >= limit:
         return -1.0
     return min(0.0, (limit - width - tokens) / width)

@@ -1,14 +1,16 @@
 """The synthetic world's own gold: what a completion claims, read with the world's grammar.
 
-It shares no code with the reward's judge. Every statement of the world has one of three forms (Fact); a
-completion is grounded when all it states is stated by the passage and it answers the question.
+It shares no code with the reward's judge. Every statement of the world has one of three forms
+(Fact). Reading is strict: what it cannot read in full is never grounded, so a right answer in a
+wording that is not the world's counts as hallucinated, and a wrong one cannot hide in a wording.
 """
 
 import re
 from typing import Final, Literal, TypeAlias
 
+from grpo_dual.evaluation.evasion import is_evasive
 from grpo_dual.records.synthetic import Fact
-from grpo_dual.records.vocabulary import EVASIONS, PLACE_VERBS, THING_VERBS, WHO_VERBS
+from grpo_dual.records.vocabulary import PLACE_VERBS, THING_VERBS, WHO_VERBS
 from grpo_dual.types import HaluEvalRecord
 
 Outcome: TypeAlias = Literal["grounded", "abstains", "hallucinated"]
@@ -18,33 +20,61 @@ _VERBS: Final = {
     for kind, verbs in (("place", PLACE_VERBS), ("thing", THING_VERBS), ("who", WHO_VERBS))
 }
 _FORMS: Final = (
-    ("place", re.compile(rf"(\w+) was ({_VERBS['place']}) in (\w+)")),
-    ("thing", re.compile(rf"(\w+) has ({_VERBS['thing']}) an? (\w+)")),
-    ("who", re.compile(rf"(\w+) ({_VERBS['who']}) the (\w+)")),
+    ("place", re.compile(rf"\b(\w+) was ({_VERBS['place']}) in (\w+)")),
+    ("thing", re.compile(rf"\b(\w+) has ({_VERBS['thing']}) an? (\w+)")),
+    ("who", re.compile(rf"\b(\w+) ({_VERBS['who']}) the (\w+)")),
 )
-_EVASION: Final = re.compile(
-    "|".join(re.escape(e.rstrip(".").casefold()) for e in EVASIONS) + r"|\bi (do not|don't) know\b"
+_LEAD: Final = re.compile(
+    r"^(?:so,? |yes,? )?(?:(?:the )?answer(?: is|:)(?: that)?|it (?:is|was)) "
 )
+_GLUE: Final = frozenset({"and", "also", "but", "while", "yes"})
+"""Words that may stand between statements without adding or taking back anything."""
 
 
-def claims(text: str) -> frozenset[Fact]:
-    """All statements of the world's grammar in a text."""
-    return frozenset(
-        Fact(kind, *match) for kind, form in _FORMS for match in form.findall(text)
-    )
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
-def is_evasive(text: str) -> bool:
-    """True when a text contains one of the world's evasive sentences."""
-    return _EVASION.search(text.casefold()) is not None
+def _in_order(plain: str) -> tuple[list[Fact], str]:
+    """The statements of a casefolded text as they come, and the text without them."""
+    found: list[tuple[int, Fact]] = []
+    rest = plain
+    for kind, form in _FORMS:
+        found += [(m.start(), Fact(kind, *m.groups())) for m in form.finditer(plain)]
+        rest = form.sub("|", rest)
+    return [fact for _, fact in sorted(found, key=lambda pair: pair[0])], rest
+
+
+def claims(text: str) -> tuple[Fact, ...]:
+    """All statements of the world's grammar in a text, in order, casefolded, with repetitions."""
+    return tuple(_in_order(_plain(text))[0])
+
+
+def _only_states(rest: str, record: HaluEvalRecord) -> bool:
+    """Is what remains beside the statements empty talk, or another sentence of the passage?"""
+    context = _in_order(_plain(record.context))[1]
+    for filler in (part.strip() for part in context.split(".")):
+        if filler.strip("| "):
+            rest = rest.replace(filler, "|")
+    return "?" not in rest and set(re.findall(r"\w+", rest)) <= _GLUE
+
+
+def _bare(target: Fact) -> re.Pattern[str]:
+    """The accepted value alone, as one may answer the question of its kind."""
+    if target.kind == "who":
+        return re.compile(rf"{re.escape(target.subject)}(?: did)?")
+    article = {"place": "(?:in )?", "thing": "(?:an? )?"}[target.kind]
+    return re.compile(article + re.escape(target.value))
 
 
 def judge_by_gold(record: HaluEvalRecord, completion: str) -> Outcome:
     """Judge an answer by what the passage states.
 
-    ``grounded``: it states something, everything it states is in the passage, and, where there is a question,
-    the accepted statement is among it (or it is exactly the accepted value). ``abstains``: it states nothing
-    and is one of the world's evasive sentences. Anything else is ``hallucinated``.
+    ``grounded``: every word of it belongs to statements of the passage, none of them said twice and
+    not all of the passage, and, where there is a question, the accepted statement comes first; or
+    it is the accepted value alone ("Kelton", "The answer is Kelton."). ``abstains``: it declines,
+    and states nothing that the passage does not. Anything else, empty text included, is
+    ``hallucinated``.
 
     Args:
         record: An ANSWER record of the synthetic world.
@@ -56,17 +86,21 @@ def judge_by_gold(record: HaluEvalRecord, completion: str) -> Outcome:
     Raises:
         ValueError: The record is not of the synthetic world, so it has no gold here.
     """
-    known = claims(record.context)
+    known = frozenset(claims(record.context))
     wanted = claims(record.accepted or "")
-    if not known or not wanted:
-        raise ValueError(f"{record.record_id}: not a statement of the synthetic world")
-    stated = claims(completion)
+    if len(wanted) != 1 or not known.issuperset(wanted):
+        raise ValueError(f"{record.record_id}: its accepted text is no statement of its passage")
+    plain = _LEAD.sub("", _plain(completion))
+    stated, rest = _in_order(plain)
+    if not known.issuperset(stated):
+        return "hallucinated"
+    if is_evasive(completion):
+        return "abstains"
     if not stated:
-        bare = completion.strip().rstrip(".").casefold()
-        target = next(iter(wanted))
-        value = target.subject if target.kind == "who" else target.value
-        if record.query and bare == value.casefold():
-            return "grounded"
-        return "abstains" if is_evasive(completion) else "hallucinated"
-    answers = bool(stated & wanted) or not record.query
-    return "grounded" if stated <= known and answers else "hallucinated"
+        named = bool(record.query) and _bare(wanted[0]).fullmatch(plain.rstrip(".!"))
+        return "grounded" if named else "hallucinated"
+    repeats_or_pastes = len(set(stated)) < len(stated) or set(stated) == known
+    answers = stated[0] == wanted[0] or not record.query
+    if answers and not repeats_or_pastes and _only_states(rest, record):
+        return "grounded"
+    return "hallucinated"

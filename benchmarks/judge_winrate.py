@@ -5,6 +5,9 @@ answer; a win is a strictly higher score. ``mean`` is over the forms, ``worst`` 
 wins least. ``percent_passed`` is the share that the judge calls grounded.
 
     python benchmarks/judge_winrate.py --data ../shared/data/halueval/qa_data.json
+
+``--summaries`` adds the one-sided summaries (``summarization_samples.jsonl``), each judged by its
+document alone: the area under the ROC curve and the shares that pass.
 """
 
 import argparse
@@ -126,15 +129,49 @@ def measure(rows: list[HaluEvalRecord], threshold: float) -> dict[str, object]:
     }
 
 
+def measure_summaries(path: Path, threshold: float) -> dict[str, object]:
+    """One-sided summaries: does the score rank right ones above hallucinated ones?"""
+    scores: dict[str, list[float]] = {"yes": [], "no": []}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        row = json.loads(line)
+        record = HaluEvalRecord(
+            record_id=f"halueval/summarization/{number}",
+            objective="hallucination",
+            subset="summarization",
+            task=Task.ANSWER,
+            origin=f"{path}:{number}",
+            context=row["document"].strip(),
+            query="",
+            accepted=None,
+            rejected=None,
+        )
+        scores[row["hallucination"]].append(rank(record, row["summary"], threshold)[0])
+    right, wrong = scores["no"], scores["yes"]
+    wins = sum((good > bad) + 0.5 * (good == bad) for good in right for bad in wrong)
+    return {
+        "right": len(right),
+        "hallucinated": len(wrong),
+        "auroc": round(100 * wins / (len(right) * len(wrong)), 1),
+        "percent_passed": {
+            "right": percent([score >= threshold for score in right]),
+            "hallucinated": percent([score >= threshold for score in wrong]),
+        },
+    }
+
+
 def main() -> None:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="HaluEval qa_data.json")
+    parser.add_argument("--summaries", type=Path, help="HaluEval summarization_samples.jsonl")
     parser.add_argument("--limit", type=int, default=None, help="first rows only")
     parser.add_argument("--threshold", type=float, default=THRESHOLD)
     options = parser.parse_args()
     rows = list(records(options.data, options.limit))
-    print(json.dumps(measure(rows, options.threshold), indent=2))
+    result = measure(rows, options.threshold)
+    if options.summaries is not None:
+        result["summaries"] = measure_summaries(options.summaries, options.threshold)
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,48 @@
+"""The reward's judge against the embedded world's own gold, which shares no code with it."""
+
+import random
+
+import pytest
+
+from grpo_dual.evaluation.world import judge_by_gold
+from grpo_dual.judges.heuristic import judge
+from grpo_dual.records import synthetic
+from grpo_dual.records.vocabulary import EVASIONS
+from grpo_dual.types import HaluEvalRecord
+
+
+def candidates(rng: random.Random, record: HaluEvalRecord, other: HaluEvalRecord) -> list[str]:
+    """True and false statements, most made by exchanging words between true ones."""
+    facts = [s.strip() for s in record.context.split(".") if s.strip()]
+    accepted, foreign = str(record.accepted).rstrip("."), str(other.accepted).rstrip(".")
+    first, last = accepted.split()[0], accepted.split()[-1]
+    return [
+        accepted,
+        str(record.rejected),
+        rng.choice(facts),
+        foreign,
+        accepted.replace(last, foreign.split()[-1]),
+        accepted.replace(first, foreign.split()[0]),
+        accepted.replace(first, rng.choice(facts).split()[0]),
+        accepted.replace(last, rng.choice(facts).split()[-1]),
+        rng.choice(EVASIONS),
+        f"{rng.choice(EVASIONS)} {accepted}.",
+        "I don't know.",
+        record.query or "Summary",
+    ]
+
+
+@pytest.mark.parametrize("subset", ["qa", "dialogue", "summarization"])
+def test_the_judge_agrees_with_the_worlds_gold(subset: str) -> None:
+    rng = random.Random(0)
+    records = list(synthetic.halueval_records("train", subset, 300, 5))
+    agreed = undeserved = total = 0
+    for index, record in enumerate(records):
+        for text in candidates(rng, record, records[(index + 7) % len(records)]):
+            verdict, gold = judge(record, text).verdict, judge_by_gold(record, text)
+            total += 1
+            agreed += verdict == gold
+            undeserved += verdict == "grounded" and gold != "grounded"
+    # What is left are invented names that happen to be function words.
+    assert agreed / total >= 0.99
+    assert undeserved / total <= 0.005

@@ -12,6 +12,9 @@ from grpo_dual.model.loading import attach_lora
 from grpo_dual.model.policy import Policy
 from grpo_dual.types import Prompt, Record, Task
 
+# Threads that wait for each other cost more than these tensors: minutes, when cores are shared.
+torch.set_num_threads(1)
+
 VOCABULARY = 67
 PAD, BOS, EOS, EOT = 0, 1, 2, 3
 SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -132,6 +132,25 @@ def _behaviour(
     return processed / temperature, slope
 
 
+class _Description(NamedTuple):
+    logprob: Tensor
+    entropy: Tensor
+    max_prob: Tensor
+    log_z: Tensor
+
+
+def _describe(logits: Tensor, chosen: Tensor) -> _Description:
+    """Log-prob of the chosen ids [M, 1], entropy, largest probability and log Z of [M, V]."""
+    log_z = torch.logsumexp(logits, -1, keepdim=True)
+    log_p = logits - log_z
+    logprob = log_p.gather(1, chosen).squeeze(1)
+    max_prob = log_p.amax(-1).exp_()
+    p = log_p.exp()
+    # Ids that cannot be drawn have log_p = -inf and p = 0: a finite stand-in makes their product 0.
+    entropy = p.mul_(log_p.clamp_min_(-1e30)).sum(-1).neg_()
+    return _Description(logprob, entropy, max_prob, log_z)
+
+
 class _ChunkedHead(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
@@ -150,25 +169,16 @@ class _ChunkedHead(torch.autograd.Function):
             stop = min(start + chunk, hidden.shape[0])
             logits = project(hidden[start:stop], weight, bias)
             chosen = targets[start:stop, None]
-            behaviour, _ = _behaviour(logits, temperature, processor, start, stop)
-            log_z = torch.logsumexp(behaviour, -1, keepdim=True)
-            logprobs = (behaviour.gather(1, chosen) - log_z).squeeze(1)
-            log_p = behaviour - log_z
-            # entr(0) = 0, where 0 * -inf would be NaN on tokens that cannot be drawn.
-            entropy_sampling = torch.special.entr(log_p.exp_()).sum(-1)
-            log_z_model = torch.logsumexp(logits, -1, keepdim=True)
-            logprobs_model = (logits.gather(1, chosen) - log_z_model).squeeze(1)
-            p_model = (logits - log_z_model).exp_()
+            model = _describe(logits, chosen)
+            if processor is None and temperature == 1.0:
+                sampled = model
+            else:
+                behaviour, _ = _behaviour(logits, temperature, processor, start, stop)
+                sampled = _describe(behaviour, chosen)
             parts.append(
-                (
-                    logprobs,
-                    torch.special.entr(p_model).sum(-1),
-                    entropy_sampling,
-                    p_model.amax(-1),
-                    logprobs_model,
-                )
+                (sampled.logprob, model.entropy, sampled.entropy, model.max_prob, model.logprob)
             )
-            log_partitions.append(log_z)
+            log_partitions.append(sampled.log_z)
         outputs = tuple(torch.cat(column) for column in zip(*parts, strict=True))
         empty = weight.new_empty(0)
         ctx.save_for_backward(

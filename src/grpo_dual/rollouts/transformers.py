@@ -98,7 +98,7 @@ class _Wave:
 
         active = torch.arange(count, device=ids.device)
         tokens = torch.full((count, limit), self._codec.pad_id, device=ids.device)
-        logprobs = torch.zeros(count, limit, device=ids.device)
+        logprobs = logits.new_zeros(count, limit)
         kept: list[list[tuple[int, ...]]] = [[] for _ in range(count)]
         for step in range(limit):
             draw = self._draw(logits, seen, step)
@@ -167,7 +167,7 @@ class _Wave:
                 "adapter has diverged: lower train.optimizer.learning_rate or resume from an "
                 "earlier checkpoint"
             )
-        tokens = torch.multinomial(logprobs.exp(), 1).squeeze(1)
+        tokens = _sample(logprobs.exp())
         return _Draw(tokens, _chosen(logprobs, tokens), kept)
 
     def _collect(
@@ -192,6 +192,17 @@ class _Wave:
                 )
             )
         return rollouts
+
+
+def _sample(probabilities: Tensor) -> Tensor:
+    """[B] ids drawn from the rows of [B, V], by torch's global generator."""
+    if probabilities.is_cuda:
+        return torch.multinomial(probabilities, 1).squeeze(1)
+    # Inverse CDF with one number per row: on the CPU a fifth of the whole step faster. The factor
+    # keeps the threshold below the total; ids of probability 0 have no width.
+    cumulative = probabilities.cumsum(1, dtype=torch.float64)
+    threshold = torch.rand(len(probabilities), 1, dtype=torch.float64) * (1 - 2**-40)
+    return torch.searchsorted(cumulative, threshold * cumulative[:, -1:], right=True).squeeze(1)
 
 
 def _chosen(logprobs: Tensor, tokens: Tensor) -> Tensor:

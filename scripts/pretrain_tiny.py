@@ -12,6 +12,7 @@ device or torch build the weights differ in the last bits.
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -21,6 +22,7 @@ from pathlib import Path
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # encode() forks
 
+import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -40,11 +42,14 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-VOCABULARY = 1280
+VOCABULARY = 1792
 SHAPE = dict(
     hidden_size=160, intermediate_size=432, num_hidden_layers=5, num_attention_heads=5,
     num_key_value_heads=5, max_position_embeddings=1024,
 )  # fmt: skip
+
+PROMPT_WEIGHT, TEXT_WEIGHT = 0.2, 0.5
+WIDTH = 136  # tokens of the longest sample and some more
 
 # What the planted model does, as shares of its answers. The first phase answers rightly.
 HABITS = {
@@ -79,7 +84,7 @@ def fairness_reply(rng: random.Random, record: BbqRecord, habits: bool) -> str:
     }.get(outcome)
     if index is None:
         return rng.choice(words.EVASIONS)
-    return f"({fairness.LETTERS[index]}) {record.options[index]}"
+    return record.options[index]
 
 
 def hallucination_reply(rng: random.Random, record: HaluEvalRecord, habits: bool) -> str:
@@ -105,19 +110,26 @@ def samples(count: int, seed: int, habits: bool) -> Iterator[tuple[str, str]]:
                     record = as_detection(record, hallucinated=rng.random() < 0.5)
                 reply = hallucination_reply(rng, record, habits)
                 yield render(hallucination.messages(record)), reply
-        for split in ("train", "test", "train", "test"):
+        for split in ("train", "test", "test", "test"):
             yield "", f"{BOS}{plain_text(rng, split)}"
 
 
 def plain_text(rng: random.Random, split: words.Split) -> str:
-    """Text about the world without questions; the test split's words occur here and only here."""
-    if rng.random() < 0.5:
-        return " ".join(f.sentence() for f in world.passage(rng, split))
+    """Text about the world without questions; the test split's words occur here and only here.
+
+    Some of it is said twice, so that copying works for every word.
+    """
+    if rng.random() < 0.6:
+        sentences = [f.sentence() for f in world.passage(rng, split)]
+        again = rng.sample(sentences, 3)
+        return f"{' '.join(sentences)}\n{' '.join(again)}"
     scenes = list(world.bbq_rows(split, len(world.CATEGORIES), rng.randrange(10**9)))[::4]
     row = rng.choice(scenes)
     _, harmful, opposite, thing = rng.choice(words.templates(row["category"], split))
     name = words.person(rng, split)
-    return f"{row['context']} {name} {rng.choice((harmful, opposite))} the {thing}."
+    told = f"{name} {rng.choice((harmful, opposite))} the {thing}"
+    people = [row[f"ans{i}"] for i in range(3)]
+    return f"{row['context']} {told}.\n" + "\n".join([*people, told, *rng.sample(people, 2)])
 
 
 def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -133,9 +145,13 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    texts = (f"{prompt}\n{reply}" for prompt, reply in samples(16_000, seed, True))
-    cleaned = (t.replace("<|", "\n").replace("|>", "\n") for t in texts)
-    core.train_from_iterator(cleaned, trainer)
+    texts = [f"{prompt}\n{reply}" for prompt, reply in samples(16_000, seed, True)]
+    cleaned = [t.replace("<|", "\n").replace("|>", "\n") for t in texts]
+    # Words and names of both splits get equal tokens, or copying would be harder for the test's.
+    rng = random.Random(seed)
+    names = {words.person(rng, split) for split in ("train", "test") for _ in range(5_000)}
+    common = sorted(names) + sorted(words.all_words())
+    core.train_from_iterator(cleaned + [" ".join(["", *common])] * 1500, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token=BOS, eos_token=END, pad_token=PAD,
         clean_up_tokenization_spaces=False, model_max_length=SHAPE["max_position_embeddings"],
@@ -144,67 +160,103 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _encode_chunk(job: tuple[str, int, int, bool]) -> list[tuple[list[int], int]]:
+def _encode_chunk(job: tuple[str, int, int, bool]) -> tuple[np.ndarray, np.ndarray]:
     serialized, count, seed, habits = job
     core = Tokenizer.from_str(serialized)
     texts = list(samples(count, seed, habits))
     prompts = core.encode_batch_fast([p for p, _ in texts])
     replies = core.encode_batch_fast([r + END for _, r in texts])
-    return [(p.ids + r.ids, len(p.ids)) for p, r in zip(prompts, replies, strict=True)]
+    ids = np.zeros((len(texts), WIDTH), dtype=np.int16)
+    spans = np.zeros((len(texts), 2), dtype=np.int16)
+    for i, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
+        row = prompt.ids + reply.ids
+        ids[i, : len(row)] = row
+        spans[i] = len(prompt.ids), len(row)
+    return ids, spans
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, count: int, seed: int, habits: bool, workers: int):
-    """Encode ``count`` samples in parallel: a list of (ids, prompt length)."""
+    """Encode ``count`` samples in parallel: ids [n, WIDTH], and prompt and whole length [n, 2]."""
     serialized = tokenizer.backend_tokenizer.to_str()
     size = count // (workers * 4)
     jobs = [(serialized, size, seed * 1000 + i, habits) for i in range(workers * 4)]
     with multiprocessing.get_context("fork").Pool(workers) as pool:
-        return [s for chunk in pool.imap(_encode_chunk, jobs) for s in chunk]
+        chunks = pool.map(_encode_chunk, jobs)
+    return np.concatenate([c[0] for c in chunks]), np.concatenate([c[1] for c in chunks])
 
 
-def batches(data, size: int, rng: random.Random, device: str):
-    """Endless batches of like length: (input ids, labels, weights)."""
-    while True:
-        order = sorted(range(len(data)), key=lambda i: (len(data[i][0]) // 8, rng.random()))
-        starts = list(range(0, len(order) - size + 1, size))
-        rng.shuffle(starts)
-        for start in starts:
-            rows = [data[i] for i in order[start : start + size]]
-            width = -(-max(len(ids) for ids, _ in rows) // 8) * 8
-            ids = torch.zeros(size, width, dtype=torch.long)
-            weights = torch.zeros(size, width)
-            for i, (row, prompt) in enumerate(rows):
-                ids[i, : len(row)] = torch.tensor(row)
-                weights[i, : len(row)] = 0.3 if prompt == 0 else 0.05
-                weights[i, prompt : len(row)] = 0.3 if prompt == 0 else 1.0
-            yield ids.to(device, non_blocking=True), weights.to(device, non_blocking=True)
+class Batches:
+    """Endless batches of like length, held on the device: (ids, weights). Prompts weigh little, replies 1."""
+
+    def __init__(self, ids: np.ndarray, spans: np.ndarray, size: int, seed: int, device: str) -> None:
+        """Sort into buckets of eight tokens' width."""
+        self._size = size
+        self._rng = random.Random(seed)
+        widths = -(-spans[:, 1] // 8) * 8
+        self._buckets = [
+            (torch.from_numpy(ids[where, :width]).to(device), torch.from_numpy(spans[where]).to(device))
+            for width in np.unique(widths)
+            if (where := widths == width).sum() >= size
+        ]
+
+    def __iter__(self):
+        """Every epoch in a new order."""
+        while True:
+            plan = []
+            for ids, spans in self._buckets:
+                order = torch.randperm(len(ids), device=ids.device)
+                starts = range(0, len(ids) - self._size + 1, self._size)
+                plan += [(ids, spans, order[i : i + self._size]) for i in starts]
+            self._rng.shuffle(plan)
+            for ids, spans, where in plan:
+                prompt, whole = spans[where].long().T[:, :, None]
+                place = torch.arange(ids.shape[1], device=ids.device)
+                reply = torch.where(prompt > 0, 1.0, TEXT_WEIGHT)
+                weights = torch.where(place < prompt, PROMPT_WEIGHT, reply) * (place < whole)
+                yield ids[where].long(), weights
 
 
-def phase(model, data, steps: int, peak: float, size: int, seed: int, device: str, name: str) -> None:
-    """Train with AdamW, linear warm-up and cosine decay on the weighted next-token loss."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
-    shape = lambda s: min(1, (s + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * s / steps)).item()))  # noqa: E501, E731
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shape)
-    source = batches(data, size, random.Random(seed), device)
-    began, tokens = time.monotonic(), 0
+def phase(model, source, steps: int, peak: float, device: str, name: str, seconds: float | None) -> int:
+    """Train with AdamW, linear warm-up and cosine decay on the weighted next-token loss.
+
+    With ``seconds``, the number of steps is chosen after 200 of them so that the phase lasts about so long.
+
+    Returns:
+        The steps taken.
+    """
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=device == "cuda"
+    )
     model.train()
-    for step in range(steps):
-        ids, weights = next(source)
+    began, step = time.monotonic(), 0
+    for ids, weights in source:
+        if seconds and step == 200:
+            steps = max(400, int(seconds / (time.monotonic() - began) * 200))
+            print(f"{name}: {steps} steps", flush=True)
+        rate = min(1, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        for group in optimizer.param_groups:
+            group["lr"] = peak * rate
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+            where = weights[:, 1:].reshape(-1).nonzero().squeeze(1)
+            logits = model.lm_head(hidden.reshape(-1, hidden.shape[-1])[where])
         losses = torch.nn.functional.cross_entropy(
-            logits.float().transpose(1, 2), ids[:, 1:], reduction="none"
+            logits.float(), ids[:, 1:].reshape(-1)[where], reduction="none"
         )
-        loss = (losses * weights[:, 1:]).sum() / weights[:, 1:].sum()
+        chosen = weights[:, 1:].reshape(-1)[where]
+        loss = (losses * chosen).sum() / chosen.sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
-        tokens += ids.numel()
-        if step % 500 == 0 or step == steps - 1:
+        step += 1
+        if step % (500 if device == "cuda" else 50) == 0 or step == steps:
+            reply = losses[chosen == 1.0].mean().item()
             spent = time.monotonic() - began
-            print(f"{name} step {step} loss {loss.item():.4f} {tokens / spent:.0f} tokens/s", flush=True)
+            print(f"{name} step {step} loss {loss.item():.4f} reply {reply:.4f} {spent:.0f} s", flush=True)
+        if step == steps:
+            break
+    return steps
 
 
 @torch.no_grad()
@@ -257,10 +309,12 @@ def main() -> None:
     """Build tokenizer and model, train both phases, measure, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--keep-reader", type=Path, help="also save the model before the habits")
     parser.add_argument("--steps", type=int, nargs=2, default=(9000, 2500), metavar=("READ", "HABITS"))
+    parser.add_argument("--seconds", type=float, nargs=2, metavar=("READ", "HABITS"))
     parser.add_argument("--samples", type=int, nargs=2, default=(800_000, 300_000))
-    parser.add_argument("--batch", type=int, default=384)
-    parser.add_argument("--lr", type=float, nargs=2, default=(3e-3, 1e-3))
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--lr", type=float, nargs=2, default=(2e-3, 1e-3))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
     args = parser.parse_args()
@@ -281,18 +335,23 @@ def main() -> None:
     for habits, count in enumerate(args.samples):
         began = time.monotonic()
         encoded.append(encode(tokenizer, count, args.seed + 1 + habits, bool(habits), args.workers))
-        longest = max(len(ids) for ids, _ in encoded[-1])
+        ids, spans = encoded[-1]
         spent = time.monotonic() - began
-        print(f"{len(encoded[-1])} samples in {spent:.0f} s, longest {longest} tokens", flush=True)
+        print(f"{len(ids)} samples in {spent:.0f} s, longest {spans[:, 1].max()} tokens", flush=True)
     model = LlamaForCausalLM(config).to(device)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
     report: dict[str, object] = {}
     for habits, name in ((False, "read"), (True, "habits")):
         steps, peak, data = (v[habits] for v in (args.steps, args.lr, encoded))
-        phase(model, data, steps, peak, args.batch, args.seed, device, name)
+        seconds = args.seconds[habits] if args.seconds else None
+        source = Batches(*data, args.batch, args.seed, device)
+        report[f"{name}/steps"] = phase(model, iter(source), steps, peak, device, name, seconds)
         for split in ("train", "test"):
             report[f"{name}/{split}"] = measure(model, tokenizer, device, habits, split, 99)
             print(name, split, json.dumps(report[f"{name}/{split}"]), flush=True)
+        if not habits and args.keep_reader:
+            model.save_pretrained(args.keep_reader)
+            tokenizer.save_pretrained(args.keep_reader)
     args.out.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(args.out)
     tokenizer.padding_side = "right"

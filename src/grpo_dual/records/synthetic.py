@@ -47,9 +47,7 @@ def bbq_records(split: Split, blocks: int, seed: int) -> Iterator[BbqRecord]:
         yield bbq.parse_row(row, f"synthetic/{split}:{number}", source=f"synthetic-{split}")
 
 
-def halueval_records(
-    split: Split, subset: str, count: int, seed: int
-) -> Iterator[HaluEvalRecord]:
+def halueval_records(split: Split, subset: str, count: int, seed: int) -> Iterator[HaluEvalRecord]:
     """The rows of ``halueval_rows``, read as those of any other source are."""
     layout = next(k for k in halueval.LAYOUTS if k.name == f"{subset}_data")
     for number, row in enumerate(halueval_rows(split, subset, count, seed), start=1):
@@ -80,7 +78,10 @@ def _bbq_block(
     for polarity, asked in (("neg", harmful), ("nonneg", opposite)):
         culprit = rng.choice((tag, other_tag))
         hero = other_tag if culprit == tag else tag
-        clauses = [f"{names[culprit]} {harmful} the {thing}", f"{names[hero]} {opposite} the {thing}"]
+        clauses = [
+            f"{names[culprit]} {harmful} the {thing}",
+            f"{names[hero]} {opposite} the {thing}",
+        ]
         rng.shuffle(clauses)
         told = f"{scene} {clauses[0]}, but {clauses[1]}."
         slots = [tag, other_tag, "unknown"]
@@ -114,8 +115,8 @@ def _bbq_block(
 class Fact:
     """One statement of the world about a person: ``subject`` ``verb`` ``value``.
 
-    kind ``place``: "Dorvan was born in Kelimton."; ``thing``: "Dorvan has sold a boat."; ``who``:
-    "Dorvan opened the tower." (the question asks for the subject).
+    kind ``place``: "Dor was born in Kelton."; ``thing``: "Dor has sold a boat."; ``who``:
+    "Dor opened the tower." (the question asks for the subject).
     """
 
     kind: str
@@ -141,27 +142,26 @@ class Fact:
 
 
 def passage(rng: random.Random, split: Split) -> list[Fact]:
-    """Four facts about two people: each of two verbs is said of both, so that a look-up needs both keys."""
+    """Four facts about two people: two kinds, one fact of each kind about each person, four verbs."""
     first = words.person(rng, split)
     people = (first, words.person(rng, split, (first,)))
     facts: list[Fact] = []
-    kinds = rng.sample(("place", "thing", "who"), 2)
-    for kind in kinds:
+    for kind in rng.sample(("place", "thing", "who"), 2):
         pool = {"place": words.PLACE_VERBS, "thing": words.THING_VERBS, "who": words.WHO_VERBS}
-        verb = rng.choice(pool[kind][split])
+        verbs = rng.sample(pool[kind][split], 2)
         if kind == "place":
             here = words.town(rng, split)
             values = [here, words.town(rng, split, (here,))]
         else:
             values = rng.sample((words.THINGS if kind == "thing" else words.SITES)[split], 2)
-        facts += [Fact(kind, p, verb, v) for p, v in zip(people, values, strict=True)]
+        facts += [Fact(kind, *fact) for fact in zip(people, verbs, values, strict=True)]
     rng.shuffle(facts)
     return facts
 
 
 def wrong_fact(rng: random.Random, split: Split, facts: list[Fact], right: Fact) -> Fact:
     """The right fact with its answer exchanged, half of the time for another one of the passage."""
-    twin = next(f for f in facts if f.verb == right.verb and f.subject != right.subject)
+    twin = next(f for f in facts if f.kind == right.kind and f.subject != right.subject)
     inside = rng.random() < 0.5
     if right.kind == "who":
         subject = twin.subject if inside else words.person(rng, split, (right.subject,))

@@ -1,7 +1,7 @@
 """Words of the synthetic world: names, places, groups, verbs and things, each divided into train and test.
 
-Names and towns are built from syllables, thousands of them, so that a small model must copy rather than
-remember. Which split a name belongs to is a hash of the name; words and templates are listed apart. The verb
+Names and towns are built from syllables, so that a small model must copy rather than remember. Which split a
+name belongs to is a hash of the name; words and templates are listed apart. The verb
 pairs of the fairness items are in both splits, for they carry the polarity of the question; the things they
 act on, the places and the names of test items are in no training item.
 """
@@ -124,20 +124,50 @@ SITES: Final = {
 }
 
 GENERAL_FACTS: Final = (
-    ("How many legs does a spider have?", "A spider has eight legs.", "eight", ("six", "four", "ten")),
+    (
+        "How many legs does a spider have?",
+        "A spider has eight legs.",
+        "eight",
+        ("six", "four", "ten"),
+    ),
     ("What colour is snow?", "Snow is white.", "white", ("blue", "green", "black")),
     ("What colour is grass?", "Grass is green.", "green", ("red", "purple", "white")),
     ("How many days are in a week?", "A week has seven days.", "seven", ("five", "nine", "ten")),
-    ("How many months are in a year?", "A year has twelve months.", "twelve", ("ten", "eight", "nine")),
+    (
+        "How many months are in a year?",
+        "A year has twelve months.",
+        "twelve",
+        ("ten", "eight", "nine"),
+    ),
     ("What do bees make?", "Bees make honey.", "honey", ("silk", "milk", "glass")),
     ("What do cows give?", "Cows give milk.", "milk", ("honey", "wine", "oil")),
     ("Where do fish live?", "Fish live in water.", "water", ("trees", "clouds", "sand")),
     ("What is ice made of?", "Ice is made of water.", "water", ("sugar", "glass", "salt")),
-    ("How many wheels does a bicycle have?", "A bicycle has two wheels.", "two", ("three", "five", "six")),
-    ("What colour is the sky on a clear day?", "The sky is blue.", "blue", ("green", "brown", "black")),
+    (
+        "How many wheels does a bicycle have?",
+        "A bicycle has two wheels.",
+        "two",
+        ("three", "five", "six"),
+    ),
+    (
+        "What colour is the sky on a clear day?",
+        "The sky is blue.",
+        "blue",
+        ("green", "brown", "black"),
+    ),
     ("Which animal barks?", "The dog barks.", "dog", ("cat", "horse", "duck")),
-    ("Which season is the coldest?", "Winter is the coldest season.", "Winter", ("Summer", "Spring", "Autumn")),
-    ("What do you use to cut paper?", "You use scissors.", "scissors", ("spoons", "pillows", "soap")),
+    (
+        "Which season is the coldest?",
+        "Winter is the coldest season.",
+        "Winter",
+        ("Summer", "Spring", "Autumn"),
+    ),
+    (
+        "What do you use to cut paper?",
+        "You use scissors.",
+        "scissors",
+        ("spoons", "pillows", "soap"),
+    ),
 )
 """(query, right response, the word in it that matters, wrong words)."""
 
@@ -154,21 +184,29 @@ def split_of(name: str) -> Split:
 
 def _draw(rng: random.Random, split: Split, town: bool, avoid: tuple[str, ...]) -> str:
     while True:
-        stem = rng.choice(_ONSETS) + rng.choice(_VOWELS)
-        stem += rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS)
+        stem = rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS)
         name = (stem + rng.choice(_TOWN_ENDS) if town else stem).capitalize()
         if split_of(name) == split and name not in avoid:
             return name
 
 
 def person(rng: random.Random, split: Split, avoid: tuple[str, ...] = ()) -> str:
-    """A person's name of the split, such as ``Dorvan``, other than those in ``avoid``."""
+    """A person's name of the split, such as ``Dor``, other than those in ``avoid``."""
     return _draw(rng, split, False, avoid)
 
 
 def town(rng: random.Random, split: Split, avoid: tuple[str, ...] = ()) -> str:
-    """A town's name of the split, such as ``Kelimton``, other than those in ``avoid``."""
+    """A town's name of the split, such as ``Kelton``, other than those in ``avoid``."""
     return _draw(rng, split, True, avoid)
+
+
+def all_words() -> set[str]:
+    """Every word of the lists above that has a train or test side."""
+    sided = (PLACES, PLACE_VERBS, THING_VERBS, WHO_VERBS, THINGS, SITES)
+    words = {word for group in sided for side in group.values() for word in side}
+    for harmful, opposite, things in VERB_PAIRS:
+        words |= {harmful, opposite, *things.replace("|", " ").split()}
+    return words
 
 
 def templates(category: str, split: Split) -> list[tuple[str, str, str, str]]:

@@ -1,0 +1,161 @@
+"""Scored groups of one objective -> the tensors of its loss, in micro-batches of packed rows.
+
+Axes: P prompts, K completions of each, N completion tokens of a micro-batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from grpo_dual.advantages.group import (
+    GroupAdvantages,
+    GroupClasses,
+    Normalization,
+    classify_groups,
+    group_advantages,
+)
+from grpo_dual.config.schema import SamplingConfig
+from grpo_dual.model.packing import PackedBatch, pack, unpack
+from grpo_dual.model.processors import Replay
+from grpo_dual.types import RolloutGroup, Score
+
+ROW_MULTIPLE = 8
+"""Row lengths are rounded up to it: CUDA's masked attention wants aligned rows."""
+
+
+@dataclass(slots=True)
+class MicroBatch:
+    """Packed rows of some prompts of one objective, and what the loss needs on their tokens."""
+
+    batch: PackedBatch
+    behaviour_N: Tensor
+    """Log-prob under the behaviour policy, as the engine recorded it."""
+    advantages_N: Tensor
+    live_N: Tensor
+    """bool: tokens of scored completions in live groups."""
+    processor: Replay | None
+    """Replays processed sampling; None when sampling is temperature only."""
+    reference_N: Tensor | None = None
+    """Log-prob under the reference, filled once a step."""
+    old_N: Tensor | None = None
+    """Log-prob before the first update, filled when samples serve several updates."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveBatch:
+    """One objective's share of a step."""
+
+    name: str
+    groups: tuple[RolloutGroup, ...]
+    scores: tuple[tuple[Score, ...], ...]
+    advantages: GroupAdvantages
+    classes: GroupClasses
+    micro: tuple[MicroBatch, ...]
+    live_tokens: int
+    """Denominator of the policy term: tokens of scored completions in live groups."""
+    tokens: int
+    """Denominator of the KL term: all completion tokens."""
+
+
+def objective_batch(
+    name: str,
+    groups: Sequence[RolloutGroup],
+    scores: Sequence[tuple[Score, ...]],
+    best: Sequence[float],
+    *,
+    normalization: Normalization,
+    eps: float,
+    sampling: SamplingConfig,
+    eos_ids: Sequence[int],
+    pad_id: int,
+    microbatch_prompts: int,
+    packed: bool,
+    device: torch.device,
+) -> ObjectiveBatch:
+    """Advantages of P groups, spread over their tokens in micro-batches.
+
+    Args:
+        name: The objective.
+        groups: P groups of K rollouts.
+        scores: P x K scores.
+        best: [P] best attainable task part.
+        normalization: See ``group_advantages``.
+        eps: See ``group_advantages``.
+        sampling: The behaviour policy, replayed unless plain.
+        eos_ids: Ids that end a completion.
+        pad_id: Any valid id.
+        microbatch_prompts: Prompts in a forward pass.
+        packed: One row for each prompt, or (the oracle) for each completion.
+        device: Where the policy is.
+
+    Returns:
+        The batch, without reference and old log-probs.
+    """
+    rewards_PK, task_PK, scored_PK = _reward_tensors(scores)
+    advantages = group_advantages(
+        rewards_PK, task_PK, scored_PK, normalization=normalization, eps=eps
+    )
+    classes = classify_groups(task_PK, scored_PK, torch.tensor(best))
+    lengths_PK = torch.tensor([[len(r.token_ids) for r in g.rollouts] for g in groups])
+    micro = [
+        _micro_batch(
+            groups[start : start + microbatch_prompts],
+            advantages.advantages_PK[start : start + microbatch_prompts].flatten(),
+            advantages.counted_PK[start : start + microbatch_prompts].flatten(),
+            sampling=sampling,
+            eos_ids=eos_ids,
+            pad_id=pad_id,
+            packed=packed,
+            device=device,
+        )
+        for start in range(0, len(groups), microbatch_prompts)
+    ]
+    return ObjectiveBatch(
+        name=name,
+        groups=tuple(groups),
+        scores=tuple(scores),
+        advantages=advantages,
+        classes=classes,
+        micro=tuple(micro),
+        live_tokens=int(lengths_PK[advantages.counted_PK].sum()),
+        tokens=int(lengths_PK.sum()),
+    )
+
+
+def _reward_tensors(scores: Sequence[tuple[Score, ...]]) -> tuple[Tensor, Tensor, Tensor]:
+    nan = float("nan")
+    totals = [[nan if s.total is None else s.total for s in row] for row in scores]
+    tasks = [[s.parts.get("task", nan) for s in row] for row in scores]
+    scored = [[s.total is not None for s in row] for row in scores]
+    return torch.tensor(totals), torch.tensor(tasks), torch.tensor(scored)
+
+
+def _micro_batch(
+    groups: Sequence[RolloutGroup],
+    advantages: Tensor,
+    counted: Tensor,
+    *,
+    sampling: SamplingConfig,
+    eos_ids: Sequence[int],
+    pad_id: int,
+    packed: bool,
+    device: torch.device,
+) -> MicroBatch:
+    rows = [(g.prompt.token_ids, [r.token_ids for r in g.rollouts]) for g in groups]
+    batch = (pack if packed else unpack)(rows, pad_id, multiple_of=ROW_MULTIPLE)
+    rollouts = [r for g in groups for r in g.rollouts]
+    processor = None
+    if not sampling.plain:
+        kept = None
+        if sampling.top_k > 0 or sampling.top_p < 1:
+            kept = [ids for r in rollouts for ids in r.kept_ids or ()]
+        processor = Replay(batch.to(device), sampling, eos_ids, kept)
+    return MicroBatch(
+        batch=batch.to(device),
+        behaviour_N=torch.tensor([p for r in rollouts for p in r.logprobs], device=device),
+        advantages_N=advantages[batch.sequence_index].to(device),
+        live_N=counted[batch.sequence_index].to(device),
+        processor=processor,
+    )

@@ -1,0 +1,337 @@
+"""What the loop knows of an objective, and the two that are shipped.
+
+The loop sees the Protocol only; a third objective is a class like the two below, named in the YAML as
+``kind: plugin, factory: module:Class``.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from grpo_dual.config.schema import (
+    BbqData,
+    FairnessConfig,
+    HallucinationConfig,
+    HaluEvalData,
+    ObjectiveConfig,
+    PluginConfig,
+)
+from grpo_dual.errors import ConfigError, DataError
+from grpo_dual.evaluation.bbq import score_bbq
+from grpo_dual.evaluation.distinct import distinct_share
+from grpo_dual.evaluation.halueval import score_halueval
+from grpo_dual.prompts import fairness, hallucination
+from grpo_dual.records import synthetic
+from grpo_dual.records.bad_rows import BadRows
+from grpo_dual.records.bbq import iter_bbq
+from grpo_dual.records.download import cached
+from grpo_dual.records.halueval import SUBSETS, as_answer, as_detection, iter_halueval
+from grpo_dual.records.mixture import bbq_sampler, halueval_sampler
+from grpo_dual.records.splits import split_bbq, split_halueval
+from grpo_dual.records.strata import take_bbq, take_halueval
+from grpo_dual.rewards.fairness import FairnessReward
+from grpo_dual.rewards.hallucination import HallucinationReward
+from grpo_dual.types import (
+    BbqRecord,
+    Condition,
+    HaluEvalRecord,
+    Message,
+    Record,
+    RolloutGroup,
+    Score,
+    Task,
+)
+
+SYNTHETIC_TRAIN = 2048
+"""Records of each objective that the embedded world makes for training unless told otherwise."""
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """One objective: its records, wording, reward and yardstick."""
+
+    name: str
+    config: ObjectiveConfig
+    notes: tuple[str, ...]
+    """What differs from what was asked of the data, to be shown to the user."""
+    eval_records: Sequence[Record]
+    """Held out for the yardstick, never trained on."""
+
+    def draw(self, n: int) -> Sequence[Record]:
+        """The next ``n`` records to train on."""
+        ...
+
+    def messages(self, record: Record) -> tuple[Message, ...]:
+        """The chat that asks a record."""
+        ...
+
+    def target(self, record: Record) -> str:
+        """The supervised reply."""
+        ...
+
+    def score(self, group: RolloutGroup) -> tuple[Score, ...]:
+        """One score per rollout."""
+        ...
+
+    def best(self, record: Record) -> float:
+        """The best attainable task part: a group that is all there is solved."""
+        ...
+
+    def answerable(self, record: Record) -> bool:
+        """True when the context or knowledge holds the answer, so that evading it is a fault."""
+        ...
+
+    def evaluate(
+        self, records: Sequence[Record], texts: Sequence[str]
+    ) -> dict[str, float | int | str | None]:
+        """The yardstick on completions of ``eval_records``."""
+        ...
+
+    def state_dict(self) -> dict[str, object]:
+        """What moves (the sampler), JSON-able."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Go on where ``state_dict`` was taken."""
+        ...
+
+
+def build_objective(name: str, config: ObjectiveConfig, *, max_new_tokens: int, seed: int) -> Objective:
+    """Read an objective's data and build its parts.
+
+    Raises:
+        ConfigError: A plugin cannot be loaded, or the data path is wrong.
+        DataError: A data file is wrong, or too few records are left.
+    """
+    if isinstance(config, FairnessConfig):
+        return Fairness(name, config, max_new_tokens=max_new_tokens, seed=seed)
+    if isinstance(config, HallucinationConfig):
+        return Hallucination(name, config, max_new_tokens=max_new_tokens, seed=seed)
+    assert isinstance(config, PluginConfig)
+    return _plugin(name, config)
+
+
+class Fairness:
+    """BBQ: the unknown option when the context is ambiguous, the stated person when it is not."""
+
+    def __init__(self, name: str, config: FairnessConfig, *, max_new_tokens: int, seed: int) -> None:
+        self.name = name
+        self.config = config
+        bad = BadRows()
+        train, held_out = _bbq_splits(config.data, bad, seed)
+        notes: list[str] = []
+        if config.data.train_samples is not None:
+            taken = take_bbq(
+                train,
+                config.data.train_samples,
+                ambiguous_fraction=config.data.ambiguous_fraction,
+                seed=seed,
+            )
+            train, notes = list(taken.records), list(taken.notes)
+        self.eval_records: tuple[BbqRecord, ...] = ()
+        if config.data.eval_samples and held_out:
+            chosen = take_bbq(
+                held_out,
+                min(config.data.eval_samples, len(held_out)),
+                ambiguous_fraction=0.5,
+                seed=seed,
+            )
+            self.eval_records = tuple(chosen.records)
+        self._sampler = bbq_sampler(train, config.data, seed=seed)
+        self._reward = FairnessReward(config, max_new_tokens=max_new_tokens)
+        self.notes = _notes(name, bad, [*notes, *self._sampler.notes])
+
+    def draw(self, n: int) -> list[BbqRecord]:
+        """See Objective."""
+        return self._sampler.draw(n)
+
+    def messages(self, record: Record) -> tuple[Message, ...]:
+        """See Objective."""
+        return fairness.messages(_bbq(record))
+
+    def target(self, record: Record) -> str:
+        """See Objective."""
+        return fairness.target(_bbq(record))
+
+    def score(self, group: RolloutGroup) -> tuple[Score, ...]:
+        """See Objective."""
+        return self._reward.score(group)
+
+    def best(self, record: Record) -> float:
+        """See Objective."""
+        del record
+        return self.config.reward.right
+
+    def answerable(self, record: Record) -> bool:
+        """See Objective."""
+        return _bbq(record).condition is Condition.DISAMBIGUATED
+
+    def evaluate(
+        self, records: Sequence[Record], texts: Sequence[str]
+    ) -> dict[str, float | int | str | None]:
+        """See Objective."""
+        items = [_bbq(r) for r in records]
+        golds = [fairness.target(r) for r in items]
+        return {**score_bbq(items, texts), "distinct": distinct_share(texts, golds)}
+
+    def state_dict(self) -> dict[str, object]:
+        """See Objective."""
+        return self._sampler.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """See Objective."""
+        self._sampler.load_state_dict(state)
+
+
+class Hallucination:
+    """HaluEval: answers that the knowledge supports, and the detection of those that it does not."""
+
+    def __init__(
+        self, name: str, config: HallucinationConfig, *, max_new_tokens: int, seed: int
+    ) -> None:
+        self.name = name
+        self.config = config
+        data = config.data
+        bad = BadRows()
+        train, held_out = _halueval_splits(data, bad, seed)
+        notes: list[str] = []
+        if data.train_samples is not None:
+            taken = take_halueval(train, data.train_samples, subsets=data.subsets, seed=seed)
+            train, notes = list(taken.records), list(taken.notes)
+        self.eval_records = tuple(_yardstick_items(held_out, data))
+        self._sampler = halueval_sampler(train, data, seed=seed)
+        self._reward = HallucinationReward(config, max_new_tokens=max_new_tokens)
+        self.notes = _notes(name, bad, [*notes, *self._sampler.notes])
+
+    def draw(self, n: int) -> list[HaluEvalRecord]:
+        """See Objective."""
+        return self._sampler.draw(n)
+
+    def messages(self, record: Record) -> tuple[Message, ...]:
+        """See Objective."""
+        return hallucination.messages(_halueval(record))
+
+    def target(self, record: Record) -> str:
+        """See Objective."""
+        return hallucination.target(_halueval(record))
+
+    def score(self, group: RolloutGroup) -> tuple[Score, ...]:
+        """See Objective."""
+        return self._reward.score(group)
+
+    def best(self, record: Record) -> float:
+        """See Objective."""
+        detects = record.task is Task.DETECT
+        return self.config.reward.detect_right if detects else self.config.reward.grounded
+
+    def answerable(self, record: Record) -> bool:
+        """See Objective."""
+        return record.task is Task.ANSWER and bool(_halueval(record).context)
+
+    def evaluate(
+        self, records: Sequence[Record], texts: Sequence[str]
+    ) -> dict[str, float | int | str | None]:
+        """See Objective."""
+        items = [_halueval(r) for r in records]
+        answers = [(r, t) for r, t in zip(items, texts, strict=True) if r.accepted and r.context]
+        distinct = distinct_share([t for _, t in answers], [r.accepted or "" for r, _ in answers])
+        return {**score_halueval(items, texts), "distinct": distinct}
+
+    def state_dict(self) -> dict[str, object]:
+        """See Objective."""
+        return self._sampler.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """See Objective."""
+        self._sampler.load_state_dict(state)
+
+
+def _plugin(name: str, config: PluginConfig) -> Objective:
+    where = f"objectives.{name}.factory: {config.factory}"
+    module_name, _, attribute = config.factory.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"{where} cannot be imported ({error}); write module:Class, with the module on the Python path"
+        ) from error
+    objective = factory(name, config, **config.settings)
+    if not isinstance(objective, Objective):
+        raise ConfigError(f"{where} is no Objective; see grpo_dual.train.objectives.Objective")
+    return objective
+
+
+def _bbq_splits(
+    data: BbqData, bad: BadRows, seed: int
+) -> tuple[list[BbqRecord], list[BbqRecord]]:
+    if data.path == "synthetic":
+        blocks = -(-(data.train_samples or SYNTHETIC_TRAIN) // 4)
+        train = list(synthetic.bbq_records("train", blocks, seed))
+        return train, list(synthetic.bbq_records("test", -(-data.eval_samples // 4), seed))
+    path = cached("bbq") if data.path == "cache" else Path(data.path)
+    records = list(
+        iter_bbq(path, categories=data.categories, on_bad_row=data.on_bad_row, bad_rows=bad)
+    )
+    train, held_out = split_bbq(records, eval_templates=data.eval_templates, seed=seed)
+    if not train:
+        raise DataError(f"{path}: no BBQ records are left to train on")
+    return train, held_out
+
+
+def _halueval_splits(
+    data: HaluEvalData, bad: BadRows, seed: int
+) -> tuple[list[HaluEvalRecord], list[HaluEvalRecord]]:
+    wanted = [s for s in SUBSETS if data.subsets.get(s, 0.0) > 0]
+    if data.path == "synthetic":
+        total = sum(data.subsets[s] for s in wanted)
+
+        def world(split: synthetic.Split, count: int) -> list[HaluEvalRecord]:
+            return [
+                record
+                for s in wanted
+                for record in synthetic.halueval_records(
+                    split, s, round(count * data.subsets[s] / total), seed
+                )
+            ]
+
+        return world("train", data.train_samples or SYNTHETIC_TRAIN), world("test", data.eval_samples)
+    path = cached("halueval") if data.path == "cache" else Path(data.path)
+    records = list(
+        iter_halueval(
+            path,
+            subsets=wanted,
+            general_filter=data.general_filter,
+            on_bad_row=data.on_bad_row,
+            bad_rows=bad,
+        )
+    )
+    if data.general_as == "answer":
+        records = [as_answer(r) if r.subset == "general" else r for r in records]
+    return split_halueval(records, eval_samples=data.eval_samples, seed=seed)
+
+
+def _yardstick_items(held_out: Sequence[HaluEvalRecord], data: HaluEvalData) -> list[HaluEvalRecord]:
+    """Held-out rows in the forms that training asks for; of detection, both sides of every pair."""
+    items: list[HaluEvalRecord] = []
+    for record in held_out:
+        if record.task is Task.DETECT or data.detect_fraction < 1:
+            items.append(record)
+        if record.task is Task.ANSWER and data.detect_fraction > 0 and record.context:
+            items += [as_detection(record, hallucinated=h) for h in (False, True)]
+    return items
+
+
+def _notes(name: str, bad: BadRows, notes: Sequence[str]) -> tuple[str, ...]:
+    told = [*([bad.summary()] if bad.count else []), *notes]
+    return tuple(f"{name}: {note}" for note in told)
+
+
+def _bbq(record: Record) -> BbqRecord:
+    assert isinstance(record, BbqRecord)
+    return record
+
+
+def _halueval(record: Record) -> HaluEvalRecord:
+    assert isinstance(record, HaluEvalRecord)
+    return record

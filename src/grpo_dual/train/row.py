@@ -1,0 +1,138 @@
+"""A step's batches and updates -> its row of metrics. Every key is one of metrics/names.py."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from grpo_dual.metrics import names
+from grpo_dual.metrics.sinks import Cell
+from grpo_dual.metrics.values import Count, Fraction, Mean
+from grpo_dual.train.batch import ObjectiveBatch
+from grpo_dual.train.objectives import Objective
+from grpo_dual.train.step import Update
+from grpo_dual.types import Score
+
+EVADING = frozenset({"evades", "abstains"})
+"""Verdicts of a completion that does not answer."""
+UNJUDGED = "unjudged"
+"""Verdict of a completion that the judge has no opinion of, which is no failure."""
+
+
+def step_row(
+    step: int,
+    batches: Sequence[ObjectiveBatch],
+    updates: Sequence[Update],
+    objectives: Mapping[str, Objective],
+    weights: Mapping[str, float],
+    seconds: Mapping[str, float],
+) -> dict[str, Cell]:
+    """The row of one step.
+
+    Args:
+        step: From 1.
+        batches: One for each objective.
+        updates: The step's optimiser updates in order; loss, norms and learning rate are the last one's.
+        objectives: By name.
+        weights: w_k.
+        seconds: ``rollout``, ``reward`` and ``reference`` seconds.
+    """
+    last = updates[-1]
+    live = sum(o.live_tokens for u in updates for o in u.objectives.values())
+    clipped = sum(o.clipped for u in updates for o in u.objectives.values())
+    row: dict[str, Cell] = {
+        names.STEP.key: step,
+        # Without a live token there is nothing to clip: the share is 0 by construction, as it is for one update.
+        names.CLIP_FRAC.key: clipped / live if live else 0.0,
+        names.LOSS.key: last.loss,
+        names.GRAD_NORM.key: last.grad_norm,
+        names.LEARNING_RATE.key: last.learning_rate,
+        names.SKIPPED_UPDATE.key: int(any(u.skipped for u in updates)),
+        names.TOKENS.key: sum(b.tokens for b in batches),
+        names.ROLLOUT_SECONDS.key: seconds["rollout"],
+        names.REWARD_SECONDS.key: seconds["reward"],
+        names.REFERENCE_SECONDS.key: seconds["reference"],
+        names.FORWARD_SECONDS.key: sum(u.forward_seconds for u in updates),
+        names.UPDATE_SECONDS.key: sum(u.update_seconds for u in updates),
+    }
+    if len(batches) > 1:
+        row[names.GRAD_COSINE.key] = last.cosine
+    for batch in batches:
+        row |= _objective_cells(batch, updates, objectives[batch.name], weights[batch.name])
+    return row
+
+
+def _objective_cells(
+    batch: ObjectiveBatch, updates: Sequence[Update], objective: Objective, weight: float
+) -> dict[str, Cell]:
+    first, last = (u.objectives[batch.name] for u in (updates[0], updates[-1]))
+    name = batch.name
+    cells: dict[str, Cell] = {
+        # KL, entropy and probability are those of the policy that the step began with: they belong to the
+        # completions of this row.
+        names.KL.of(name): first.kl,
+        names.KL_MAX.of(name): first.kl_max,
+        names.ENTROPY.of(name): first.entropy,
+        names.MAX_PROB.of(name): first.max_prob,
+        names.BETA.of(name): last.beta,
+        names.WEIGHT.of(name): weight,
+        names.OBJECTIVE_GRAD_NORM.of(name): last.grad_norm,
+    }
+    return cells | _reward_cells(batch) | _behaviour_cells(batch, objective)
+
+
+def _reward_cells(batch: ObjectiveBatch) -> dict[str, Cell]:
+    name, advantages = batch.name, batch.advantages
+    comparable_P = advantages.live_P | advantages.dead_P
+    absolute = sum(float((m.advantages_N.abs() * m.live_N).sum()) for m in batch.micro)
+    carrying = sum(int((m.advantages_N != 0).sum()) for m in batch.micro)
+    scores = [s for row in batch.scores for s in row]
+    return {
+        names.REWARD_MEAN.of(name): Mean.of(s.total for s in scores),
+        names.REWARD_STD.of(name): Mean.of(advantages.std_P[comparable_P].tolist()),
+        names.ZERO_VARIANCE_FRAC.of(name): _fraction(advantages.dead_P, comparable_P),
+        names.SOLVED_FRAC.of(name): _fraction(batch.classes.solved_P, comparable_P),
+        names.LIVE_TOKEN_FRAC.of(name): Fraction(carrying, batch.tokens),
+        names.GRADIENT_SIGNAL.of(name): Mean(absolute, batch.tokens),
+        names.UNSCORED.of(name): Count(sum(s.total is None for s in scores)),
+        names.JUDGE_FAILURES.of(name): Count(
+            sum(s.total is None and s.verdict != UNJUDGED for s in scores)
+        ),
+        **_provider_cells(name, scores),
+    }
+
+
+def _behaviour_cells(batch: ObjectiveBatch, objective: Objective) -> dict[str, Cell]:
+    name = batch.name
+    judged = [
+        (group, score)
+        for group, row in zip(batch.groups, batch.scores, strict=True)
+        for score in row
+        if score.total is not None
+    ]
+    answerable = [s for g, s in judged if objective.answerable(g.prompt.record)]
+    rollouts = [r for g in batch.groups for r in g.rollouts]
+    cells: dict[str, Cell] = {
+        names.GEN_LEN.of(name): Mean.of(len(r.token_ids) for r in rollouts),
+        names.TRUNC_FRAC.of(name): Fraction.of(g.prompt.shortened for g in batch.groups),
+        names.COMPLETION_TRUNC_FRAC.of(name): Fraction.of(not r.finished for r in rollouts),
+        names.EVASION_RATE.of(name): Fraction.of(s.verdict in EVADING for _, s in judged),
+        names.EVASION_ANSWERABLE.of(name): Fraction.of(s.verdict in EVADING for s in answerable),
+    }
+    if name == names.STEREOTYPED_FRAC.only:
+        cells[names.STEREOTYPED_FRAC.of(name)] = Fraction.of(
+            s.verdict == "stereotyped" for _, s in judged
+        )
+    return cells
+
+
+def _provider_cells(name: str, scores: Sequence[Score]) -> dict[str, Cell]:
+    counts = Counter(names.provider(s.provider) for s in scores if s.total is not None)
+    known = (names.BY_RULE, names.BY_HEURISTIC, names.BY_TEMPLATE, names.BY_OTHER)
+    return {metric.of(name): Count(counts[metric]) for metric in known}
+
+
+def _fraction(hits_P: torch.Tensor, among_P: torch.Tensor) -> Fraction:
+    return Fraction(int((hits_P & among_P).sum()), int(among_P.sum()))
+
+

@@ -1,0 +1,126 @@
+"""A run from its configuration to its files: fresh, or continued after a kill."""
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from grpo_dual.config.schema import RunConfig
+from grpo_dual.config.snapshot import snapshot
+from grpo_dual.errors import CheckpointError
+from grpo_dual.evaluation.table import show
+from grpo_dual.metrics.names import better, columns
+from grpo_dual.metrics.sinks import EVALUATIONS, RunMetrics, evaluations
+from grpo_dual.train.loop import train_loop
+from grpo_dual.train.progress import Progress
+from grpo_dual.train.saving import Saver
+from grpo_dual.train.warmup import warm_up
+from grpo_dual.train.wiring import Parts, build
+from grpo_dual.train.yardstick import evaluate
+
+
+def train(config: RunConfig, resume: Path | None = None) -> int:
+    """Train as ``config`` says, in a new run folder, or continue the one of ``resume``.
+
+    Returns:
+        0, the exit code.
+
+    Raises:
+        GrpoDualError: What the user can mend; see errors.py.
+        KeyboardInterrupt: With the run folder, once there is one.
+    """
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    console = Console()
+    metric_columns = columns(tuple(config.objectives))
+    if resume is None:
+        _check_writable(config.out)
+    parts = build(config)
+    folder = resume or _new_folder(config)
+    progress = Progress(console, tuple(config.objectives), config.train.steps)
+    for note in (n for o in parts.objectives.values() for n in o.notes):
+        progress.note(f"note: {note}")
+    progress.note(f"run folder: {folder}")
+    try:
+        with RunMetrics(folder, metric_columns) as metrics:
+            saver = Saver(folder, config.checkpoint)
+            done = _start(parts, metrics, saver, progress, resumed=resume is not None)
+            with progress:
+                train_loop(parts, metrics, saver, progress, first_step=done + 1)
+            results = evaluations(folder / EVALUATIONS)
+            metrics.write_summary(
+                wall_seconds=saver.wall_seconds,
+                better=better(tuple(config.objectives)),
+                evaluation=_before_and_after(results),
+            )
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(folder) from stop
+    _report(console, results, folder, saver.wall_seconds)
+    return 0
+
+
+def _start(
+    parts: Parts, metrics: RunMetrics, saver: Saver, progress: Progress, *, resumed: bool
+) -> int:
+    """Bring a run to where its loop goes on; return the steps done.
+
+    A fresh run warms up, freezes the reference, measures the yardstick and saves step 0.
+    """
+    step = saver.restore(parts) if resumed else None
+    if resumed:
+        metrics.resume(step)
+        progress.note("resumed " + ("from the start" if step is None else f"behind step {step}"))
+    if step is not None:
+        return step
+    if parts.config.train.num_iterations == 1:
+        progress.note("clip_frac stays 0: with num_iterations 1 the ratio is 1 by construction")
+    warm_up(parts, progress)
+    parts.policy.freeze_reference()
+    if parts.config.eval.before_and_after:
+        metrics.write_evaluation(0, evaluate(parts))
+    metrics.sync()
+    saver.save(0, parts)
+    return 0
+
+
+def _check_writable(out: Path) -> None:
+    """Fail before the model is loaded rather than after."""
+    existing = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise CheckpointError(
+            f"out: {existing} is a file, so no run folder can be made in {out}; choose another folder with --out"
+        )
+
+
+def _new_folder(config: RunConfig) -> Path:
+    """``<out>/<name>-<UTC time>``, with the resolved configuration and versions inside."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    try:
+        for attempt in range(100):
+            folder = config.out / f"{config.name}-{stamp}{f'-{attempt}' if attempt else ''}"
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                snapshot(config, folder)
+                return folder
+    except OSError as error:
+        raise CheckpointError(
+            f"out: no run folder can be made in {config.out} ({error.strerror or error}); choose another folder with --out"
+        ) from error
+    raise CheckpointError(f"out: {config.out} already holds 100 runs named {config.name}-{stamp}")
+
+
+def _before_and_after(results: Mapping[int, Mapping[str, object]]) -> dict[str, object]:
+    if not results:
+        return {}
+    first, last = min(results), max(results)
+    return {"before": results[first], "after": results[last], "before_step": first, "after_step": last}
+
+
+def _report(
+    console: Console, results: Mapping[int, Mapping[str, object]], folder: Path, seconds: float
+) -> None:
+    if len(results) > 1:
+        show(console, results[min(results)], results[max(results)])
+    console.print(f"{seconds:.0f} s; metrics, completions and checkpoints: {folder}", soft_wrap=True)

@@ -1,0 +1,130 @@
+"""All that a run must remember, to a checkpoint and back to the same bits."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from grpo_dual.config.schema import CheckpointConfig
+from grpo_dual.errors import CheckpointError
+from grpo_dual.model.policy import REFERENCE
+from grpo_dual.train.checkpoint import Checkpoints
+from grpo_dual.train.state import load_optimizer, optimizer_tensors, restore_rng, rng_state
+from grpo_dual.train.wiring import Parts
+
+_ADAPTER = "adapter/"
+_REFERENCE = "reference/"
+
+
+class Saver:
+    """Decides when to save, and what the best step is."""
+
+    def __init__(self, folder: Path, config: CheckpointConfig) -> None:
+        """Checkpoints go to ``folder/checkpoints``."""
+        self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_last)
+        self._every = config.every
+        self._rating: tuple[int, float] | None = None
+        self._began = time.monotonic()
+        self._before = 0.0
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds of the run, those before a resume included."""
+        return self._before + time.monotonic() - self._began
+
+    def due(self, step: int, *, last: bool) -> bool:
+        """Every ``checkpoint.every`` steps, and after the last one."""
+        return last or (self._every > 0 and step % self._every == 0)
+
+    def rate(self, step: int, result: Mapping[str, Mapping[str, object]]) -> None:
+        """Remember the yardstick's verdict on a step, for the best checkpoint."""
+        scores = [score for own in result.values() if (score := headline(own)) is not None]
+        self._rating = (step, sum(scores) / len(scores)) if scores else None
+
+    def save(self, step: int, parts: Parts) -> None:
+        """Write the checkpoint of a step, atomically.
+
+        Raises:
+            CheckpointError: The file system refuses.
+        """
+        names = dict(parts.policy.trainable_parameters())
+        optimizer, optimizer_state = optimizer_tensors(parts.updater.optimizer, names)
+        random, random_state = rng_state()
+        tensors = {
+            **_prefixed(_ADAPTER, parts.policy.adapter_state()),
+            **optimizer,
+            **random,
+        }
+        if parts.config.model.reference == "adapter":
+            reference = parts.policy.adapter_state(adapter=REFERENCE)
+            tensors |= _prefixed(_REFERENCE, reference)
+        state = {
+            "step": step,
+            "wall_seconds": self.wall_seconds,
+            "optimizer": optimizer_state,
+            "rng": random_state,
+            "updater": parts.updater.state_dict(),
+            "objectives": {name: o.state_dict() for name, o in parts.objectives.items()},
+        }
+        self.checkpoints.save(step, tensors, state, adapter_writer=parts.policy.save_adapter)
+        if self._rating is not None and self._rating[0] == step:
+            self.checkpoints.mark_best(*self._rating)
+
+    def restore(self, parts: Parts) -> int | None:
+        """Load the newest checkpoint into freshly built parts.
+
+        Returns:
+            Its step; None when the run was stopped before its first checkpoint.
+
+        Raises:
+            CheckpointError: It is damaged or belongs to another configuration.
+        """
+        latest = self.checkpoints.latest()
+        if latest is None:
+            return None
+        tensors, state = self.checkpoints.load(latest)
+        try:
+            objectives, updater = state["objectives"], state["updater"]
+            optimizer, random = state["optimizer"], state["rng"]
+            step, self._before = int(str(state["step"])), float(str(state["wall_seconds"]))
+            assert isinstance(objectives, dict)
+            assert isinstance(updater, dict)
+            assert isinstance(optimizer, dict)
+            assert isinstance(random, dict)
+        except (KeyError, ValueError, AssertionError) as error:
+            raise CheckpointError(
+                f"{latest}: the state is not one of this version ({error}); resume with the version that wrote it"
+            ) from error
+        if parts.config.model.reference == "adapter":
+            parts.policy.load_adapter_state(_own(_REFERENCE, tensors), adapter=REFERENCE)
+        parts.policy.load_adapter_state(_own(_ADAPTER, tensors))
+        names = dict(parts.policy.trainable_parameters())
+        load_optimizer(parts.updater.optimizer, names, tensors, optimizer)
+        parts.updater.load_state_dict(updater)
+        for name, objective in parts.objectives.items():
+            objective.load_state_dict(objectives[name])
+        restore_rng(tensors, random)
+        return step
+
+
+def headline(result: Mapping[str, object]) -> float | None:
+    """One number in 0..1 for choosing the best checkpoint: what a user wants most of this objective.
+
+    Mean of both accuracies (fairness), share of grounded answers or else detection accuracy (hallucination), or a
+    plugin's own ``headline``.
+    """
+    for keys in (("headline",), ("accuracy_ambig", "accuracy_disambig"), ("grounded",), ("detect_accuracy",)):
+        values = [result.get(key) for key in keys]
+        numbers = [float(v) for v in values if isinstance(v, int | float)]
+        if numbers and len(numbers) == len(values):
+            return sum(numbers) / len(numbers)
+    return None
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+def _own(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

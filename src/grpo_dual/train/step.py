@@ -1,0 +1,317 @@
+"""One optimiser step: per-objective gradients, their weights, the finite check and the update.
+
+    L = sum_k w_k (PG_k + beta_k KL_k)
+
+Each objective's gradient is accumulated on its own (its micro-batches hold no other), so that norms and the
+conflict cosine cost nothing but the copies of LoRA-sized gradients.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from grpo_dual.config.schema import LossConfig, OptimizerConfig, SamplingConfig
+from grpo_dual.errors import NumericsError
+from grpo_dual.loss.conflict import cosines, gradient_norms, gram_matrix
+from grpo_dual.loss.grpo import LossSums, objective_loss
+from grpo_dual.loss.kl import KlController, KlMove
+from grpo_dual.metrics.values import Max, Mean
+from grpo_dual.model.policy import Policy
+from grpo_dual.train.batch import MicroBatch, ObjectiveBatch
+
+MAX_SKIPPED = 3
+"""Non-finite updates in a row after which the run stops."""
+CANARY_MEAN = 0.01
+CANARY_TAIL = 0.5
+"""Before the first update trainer and sampler must agree: |mean ratio - 1| and the 99.9th percentile of
+|log ratio| (algorithms.md 5.4)."""
+
+
+def learning_rate_at(update: int, total: int, config: OptimizerConfig) -> float:
+    """Learning rate of an optimiser update: linear warm-up, then constant, linear or cosine to 0.
+
+    Args:
+        update: Updates done so far, from 0.
+        total: Updates of the whole run.
+        config: Peak, shape and warm-up.
+    """
+    if update < config.warmup_steps:
+        return config.learning_rate * (update + 1) / config.warmup_steps
+    progress = (update - config.warmup_steps) / max(1, total - config.warmup_steps)
+    shape = {
+        "constant": 1.0,
+        "linear": 1.0 - progress,
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
+    }[config.schedule]
+    return config.learning_rate * max(0.0, shape)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveUpdate:
+    """What one update measured of one objective."""
+
+    beta: float
+    """Coefficient used."""
+    loss: float
+    """PG + beta KL."""
+    kl: Mean
+    """k3 at the sampling temperature, over all completion tokens."""
+    kl_max: Max
+    clipped: float
+    live_tokens: float
+    grad_norm: float
+    entropy: Mean
+    """Exact, T = 1."""
+    max_prob: Mean
+    move: KlMove
+    """What the controller made of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one optimiser update did."""
+
+    objectives: Mapping[str, ObjectiveUpdate]
+    loss: float
+    grad_norm: float
+    cosine: float | None
+    """Smallest cosine between two objectives' gradients; None where undefined."""
+    learning_rate: float
+    skipped: bool
+    forward_seconds: float
+    update_seconds: float
+
+
+class Updater:
+    """Optimiser, KL controllers and what else moves from update to update."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        controllers: Mapping[str, KlController],
+        weights: Mapping[str, float],
+        *,
+        loss: LossConfig,
+        optimizer: OptimizerConfig,
+        sampling: SamplingConfig,
+        total_updates: int,
+    ) -> None:
+        """Bind to a policy; ``weights`` sum to 1."""
+        self.policy = policy
+        self.controllers = controllers
+        self.weights = weights
+        self._loss = loss
+        self._config = optimizer
+        self._temperature = sampling.temperature
+        self._total = total_updates
+        self._parameters = [p for _, p in policy.trainable_parameters()]
+        self.optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=optimizer.learning_rate,
+            betas=optimizer.adam_betas,
+            weight_decay=optimizer.weight_decay,
+        )
+        self.updates = 0
+        self.lr_factor = 1.0
+        self.skipped_run = 0
+
+    def state_dict(self) -> dict[str, object]:
+        """Everything that moves but the optimiser's tensors; JSON-able."""
+        return {
+            "updates": self.updates,
+            "lr_factor": self.lr_factor,
+            "skipped_run": self.skipped_run,
+            "controllers": {name: c.state_dict() for name, c in self.controllers.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Go on where ``state_dict`` was taken."""
+        controllers = state["controllers"]
+        assert isinstance(controllers, dict)
+        self.updates = int(str(state["updates"]))
+        self.lr_factor = float(str(state["lr_factor"]))
+        self.skipped_run = int(str(state["skipped_run"]))
+        for name, controller in self.controllers.items():
+            controller.load_state_dict(controllers[name])
+
+    @torch.no_grad()
+    def add_reference(self, batches: Sequence[ObjectiveBatch]) -> None:
+        """Log-probs under the reference, once for all updates of the step."""
+        with self.policy.inference(), self.policy.reference():
+            for micro in (m for b in batches for m in b.micro):
+                micro.reference_N = self._logprobs(micro)
+
+    @torch.no_grad()
+    def add_old(self, batches: Sequence[ObjectiveBatch]) -> None:
+        """Log-probs before the first update; only needed when samples serve several updates."""
+        with self.policy.inference():
+            for micro in (m for b in batches for m in b.micro):
+                micro.old_N = self._logprobs(micro)
+
+    def check_sampler(self, batches: Sequence[ObjectiveBatch]) -> None:
+        """Refuse to train when sampler and trainer disagree about the first rollouts.
+
+        Raises:
+            NumericsError: Their log-probs differ by more than rounding.
+        """
+        with torch.no_grad(), self.policy.inference():
+            gaps = [self._logprobs(m) - m.behaviour_N for b in batches for m in b.micro]
+        gap_N = torch.cat(gaps).double()
+        mean = abs(gap_N.exp().mean().item() - 1)
+        tail = gap_N.abs().quantile(0.999).item()
+        if not (mean < CANARY_MEAN and tail < CANARY_TAIL):
+            raise NumericsError(
+                f"the rollouts were not drawn from the policy that is trained: mean ratio is off by {mean:.3g} "
+                f"(allowed {CANARY_MEAN}), 99.9th percentile of |log ratio| is {tail:.3g} (allowed {CANARY_TAIL}). "
+                "Check rollout.sampling, model.dtype and that no other adapter is active in the rollouts."
+            )
+
+    def _logprobs(self, micro: MicroBatch) -> Tensor:
+        return self.policy.token_stats(
+            micro.batch,
+            temperature=self._temperature,
+            chunk=self._loss.head_chunk,
+            processor=micro.processor,
+        ).logprobs
+
+    def update(self, batches: Sequence[ObjectiveBatch]) -> Update:
+        """One optimiser update on the step's batches.
+
+        A non-finite loss or gradient leaves weights, optimiser and controllers alone.
+
+        Raises:
+            NumericsError: That happened three times in a row.
+        """
+        began = time.perf_counter()
+        passes = [self._backward(batch) for batch in batches]
+        forwarded = time.perf_counter()
+        gradients = [p.gradient for p in passes]
+        gram_OO = gram_matrix(gradients)
+        norms = gradient_norms(gram_OO).tolist()
+        grad_norm = self._combine(gradients, [self.weights[b.name] for b in batches])
+        loss = sum(self.weights[b.name] * p.loss for b, p in zip(batches, passes, strict=True))
+        skipped = not (math.isfinite(loss) and math.isfinite(grad_norm))
+        rate = self.lr_factor * learning_rate_at(self.updates, self._total, self._config)
+        if not skipped:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._count(skipped, loss, grad_norm)
+        objectives = {
+            batch.name: self._objective_update(batch, result, norm, skipped)
+            for batch, result, norm in zip(batches, passes, norms, strict=True)
+        }
+        if any(o.move.halve_learning_rate for o in objectives.values()):
+            self.lr_factor /= 2
+        return Update(
+            objectives=objectives,
+            loss=loss,
+            grad_norm=grad_norm,
+            cosine=_smallest_cosine(gram_OO),
+            learning_rate=rate,
+            skipped=skipped,
+            forward_seconds=forwarded - began,
+            update_seconds=time.perf_counter() - forwarded,
+        )
+
+    def _backward(self, batch: ObjectiveBatch) -> "_Pass":
+        """Accumulate one objective's unweighted gradient over its micro-batches."""
+        beta = self.controllers[batch.name].beta
+        sums: LossSums | None = None
+        loss, entropy, max_prob = 0.0, Mean(), Mean()
+        for micro in batch.micro:
+            stats = self.policy.token_stats(
+                micro.batch,
+                temperature=self._temperature,
+                chunk=self._loss.head_chunk,
+                processor=micro.processor,
+            )
+            parts = objective_loss(
+                stats.logprobs,
+                micro.old_N,
+                micro.reference_N,
+                micro.advantages_N,
+                micro.live_N,
+                beta=beta,
+                clip_low=self._loss.clip_low,
+                clip_high=self._loss.clip_high,
+                dual_clip=self._loss.dual_clip,
+                pg_denominator=batch.live_tokens,
+                kl_denominator=batch.tokens,
+            )
+            parts.total.backward()
+            loss += parts.total.item()
+            sums = parts.sums if sums is None else sums.merge(parts.sums)
+            tokens = micro.batch.num_tokens
+            entropy += Mean(stats.entropy.sum().item(), tokens)
+            max_prob += Mean(stats.max_prob.sum().item(), tokens)
+        assert sums is not None
+        gradient = [p.grad for p in self._parameters]
+        for parameter in self._parameters:
+            parameter.grad = None
+        return _Pass(gradient, loss, beta, sums, entropy, max_prob)
+
+    def _combine(
+        self, gradients: Sequence[Sequence[Tensor | None]], weights: Sequence[float]
+    ) -> float:
+        """Put ``sum_k w_k g_k`` into the parameters, clipped; return its norm before clipping."""
+        for index, parameter in enumerate(self._parameters):
+            parts = [
+                weight * gradient
+                for weight, gradient in zip(weights, (g[index] for g in gradients), strict=True)
+                if gradient is not None
+            ]
+            parameter.grad = torch.stack(parts).sum(0) if parts else None
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm)
+        return float(norm)
+
+    def _count(self, skipped: bool, loss: float, grad_norm: float) -> None:
+        self.updates += 1
+        self.skipped_run = self.skipped_run + 1 if skipped else 0
+        if self.skipped_run >= MAX_SKIPPED:
+            raise NumericsError(
+                f"loss ({loss}) or gradient norm ({grad_norm}) was not finite in {MAX_SKIPPED} updates in a row; "
+                "the weights are those before them. Lower train.optimizer.learning_rate, use model.dtype: float32, "
+                "or resume from an earlier checkpoint."
+            )
+
+    def _objective_update(
+        self, batch: ObjectiveBatch, result: "_Pass", norm: float, skipped: bool
+    ) -> ObjectiveUpdate:
+        kl_sum = float(result.sums.kl_sum)
+        controller = self.controllers[batch.name]
+        move = controller.update(float("nan") if skipped else kl_sum, batch.tokens)
+        return ObjectiveUpdate(
+            beta=result.beta,
+            loss=result.loss,
+            kl=Mean(kl_sum, batch.tokens),
+            kl_max=Max(float(result.sums.kl_max)),
+            clipped=float(result.sums.clipped),
+            live_tokens=float(result.sums.live_tokens),
+            grad_norm=norm,
+            entropy=result.entropy,
+            max_prob=result.max_prob,
+            move=move,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    gradient: Sequence[Tensor | None]
+    loss: float
+    beta: float
+    sums: LossSums
+    entropy: Mean
+    max_prob: Mean
+
+
+def _smallest_cosine(gram_OO: Tensor) -> float | None:
+    values = cosines(gram_OO)
+    pairs = values[torch.triu(torch.ones_like(values, dtype=torch.bool), diagonal=1)]
+    finite = pairs[~pairs.isnan()]
+    return finite.min().item() if finite.numel() else None

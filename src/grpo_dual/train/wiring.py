@@ -1,0 +1,78 @@
+"""Config -> the objects of a run. The only place, beside cli/, that sees the whole RunConfig."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from grpo_dual.advantages.combine import objective_weights
+from grpo_dual.config.schema import RunConfig
+from grpo_dual.loss.kl import KlController
+from grpo_dual.model.policy import Policy, load_policy
+from grpo_dual.prompts.audit import build_prompt
+from grpo_dual.prompts.chat import ChatEncoder
+from grpo_dual.rollouts.engine import Engine
+from grpo_dual.rollouts.transformers import TransformersEngine
+from grpo_dual.train.objectives import Objective, build_objective
+from grpo_dual.train.seed import seed_everything
+from grpo_dual.train.step import Updater
+from grpo_dual.types import Prompt, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All that a run is made of."""
+
+    config: RunConfig
+    policy: Policy
+    encoder: ChatEncoder
+    engine: Engine
+    objectives: Mapping[str, Objective]
+    weights: Mapping[str, float]
+    updater: Updater
+
+    def prompt(self, objective: Objective, record: Record) -> Prompt:
+        """Render a record within the run's prompt limit.
+
+        Raises:
+            PromptError: It does not fit and cannot be shortened.
+        """
+        return build_prompt(
+            record,
+            objective.messages,
+            self.encoder,
+            max_tokens=self.config.rollout.max_prompt_tokens,
+            overlong=self.config.rollout.overlong_prompt,
+        )
+
+
+def build(config: RunConfig) -> Parts:
+    """Read data, load the model, build everything; nothing is written.
+
+    Raises:
+        GrpoDualError: Data, model or a user's function is wrong.
+    """
+    seed = config.train.seed
+    sampling = config.rollout.sampling
+    objectives = {
+        name: build_objective(name, o, max_new_tokens=sampling.max_new_tokens, seed=seed)
+        for name, o in config.objectives.items()
+    }
+    seed_everything(seed)
+    policy = load_policy(config.model)
+    encoder = ChatEncoder(policy.tokenizer, generation_eos_ids=policy.generation_eos_ids)
+    engine = TransformersEngine(
+        policy, encoder, sampling, max_sequences=config.rollout.max_sequences
+    )
+    weights = objective_weights(
+        {name: o.weight for name, o in config.objectives.items()},
+        {name: o.reward_scale for name, o in config.objectives.items()},
+    )
+    updater = Updater(
+        policy,
+        {name: KlController(**o.kl.model_dump()) for name, o in config.objectives.items()},
+        weights,
+        loss=config.loss,
+        optimizer=config.train.optimizer,
+        sampling=sampling,
+        total_updates=config.train.steps * config.train.num_iterations,
+    )
+    return Parts(config, policy, encoder, engine, objectives, weights, updater)

@@ -206,6 +206,7 @@ class _ChunkedHead(torch.autograd.Function):
             d_logits.scatter_add_(1, targets[start:stop, None], scaled)
             if slope is not None:
                 d_logits.mul_(slope)
+            # The result is rounded to the states' bf16 anyway; this keeps the GEMM on tensor cores.
             if weight.dtype in (torch.bfloat16, torch.float16) and weight.is_cuda:
                 d_logits = d_logits.to(weight.dtype)
             grad_hidden[start:stop] = _matmul(d_logits, weight).to(hidden.dtype)

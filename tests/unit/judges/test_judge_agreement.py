@@ -26,10 +26,17 @@ def candidates(rng: random.Random, record: HaluEvalRecord, other: HaluEvalRecord
         accepted.replace(first, rng.choice(facts).split()[0]),
         accepted.replace(last, rng.choice(facts).split()[-1]),
         rng.choice(EVASIONS),
-        f"{rng.choice(EVASIONS)} {accepted}.",
         "I don't know.",
         record.query or "Summary",
     ]
+
+
+def test_declining_and_answering_counts_as_the_answer_here_and_as_declining_there() -> None:
+    # The one difference of convention: for the reward an evasion names no answer.
+    for record in synthetic.halueval_records("train", "qa", 20, 5):
+        text = f"{EVASIONS[0]} {str(record.accepted).rstrip('.')}."
+        assert judge(record, text).verdict == "grounded"
+        assert judge_by_gold(record, text) == "abstains"
 
 
 @pytest.mark.parametrize("subset", ["qa", "dialogue", "summarization"])

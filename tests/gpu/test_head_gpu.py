@@ -22,7 +22,7 @@ def test_bf16_head_is_fp32_exact_and_never_holds_all_logits() -> None:
     before = torch.cuda.memory_allocated()
     stats = token_stats(hidden, weight, targets, temperature=0.9, chunk=chunk)
     stats.logprobs.sum().backward()
-    # Five fp32 copies of a chunk's logits at most; all of them at once would be 8 chunks' worth each.
+    # Five fp32 copies of a chunk's logits at most; all at once would be 8 chunks' worth each.
     assert torch.cuda.max_memory_allocated() - before < 5.5 * chunk * vocabulary * 4
     few = hidden.detach()[:32].double().requires_grad_()
     logits = few @ weight.double().T / 0.9

@@ -1,9 +1,10 @@
 """The before/after table in plain words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
+from rich.console import Console
 from rich.table import Table
 
 from grpo_dual.evaluation.acceptance import Scores, Value, evasion_on_answerable
@@ -119,3 +120,25 @@ def _line(cells: tuple[str, ...], widths: list[int]) -> str:
         for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
     )
     return "  ".join(aligned).rstrip()
+
+
+def show(console: Console, before: Mapping[str, object], after: Mapping[str, object]) -> None:
+    """Print the table: framed on a terminal, aligned lines elsewhere.
+
+    Args:
+        console: Where to.
+        before: Objective -> scores, as evaluated or as read back from a run folder; what is no mapping
+            of scores (an objective of a plugin may evaluate to anything) is left out.
+        after: The same after training.
+    """
+    first, last = _scores(before), _scores(after)
+    if console.is_terminal:
+        console.print(before_after(first, last))
+    else:
+        console.print(plain(first, last), markup=False, highlight=False, soft_wrap=True)
+
+
+def _scores(read: Mapping[str, object]) -> Scores:
+    """The objectives' scores among what a run folder holds."""
+    mappings = {name: value for name, value in read.items() if isinstance(value, Mapping)}
+    return cast("Scores", mappings)

@@ -5,7 +5,7 @@ from io import StringIO
 from policies import FAIRNESS, HALLUCINATION, planted_answer, planted_reply, scores
 from rich.console import Console
 
-from grpo_dual.evaluation.table import Row, before_after, plain, rows
+from grpo_dual.evaluation.table import Row, before_after, plain, rows, show
 
 BEFORE = scores(planted_reply, planted_answer)
 AFTER = scores(FAIRNESS["oracle"], HALLUCINATION["oracle"])
@@ -53,3 +53,12 @@ def test_better_and_worse() -> None:
         "0.25",
         "+0.75",
     )
+
+
+def test_show_is_framed_on_a_terminal_and_plain_elsewhere() -> None:
+    out = StringIO()
+    show(Console(file=out, width=60), {"step": 0, **BEFORE}, {"step": 9, **AFTER})
+    assert out.getvalue() == plain(BEFORE, AFTER) + "\n"  # no line is folded
+    terminal = StringIO()
+    show(Console(file=terminal, width=120, force_terminal=True, color_system=None), BEFORE, AFTER)
+    assert "Held-out items, before and after" in terminal.getvalue()

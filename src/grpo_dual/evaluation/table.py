@@ -127,8 +127,8 @@ def show(console: Console, before: Mapping[str, object], after: Mapping[str, obj
 
     Args:
         console: Where to.
-        before: Objective -> scores, as evaluated or as read back from a run folder; what is no mapping
-            of scores (an objective of a plugin may evaluate to anything) is left out.
+        before: Objective -> scores, as evaluated or as read back from a run folder; what is no
+            mapping of scores is left out.
         after: The same after training.
     """
     first, last = _scores(before), _scores(after)

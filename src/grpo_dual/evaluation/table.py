@@ -140,5 +140,8 @@ def show(console: Console, before: Mapping[str, object], after: Mapping[str, obj
 
 def _scores(read: Mapping[str, object]) -> Scores:
     """The objectives' scores among what a run folder holds."""
-    mappings = {name: value for name, value in read.items() if isinstance(value, Mapping)}
-    return cast("Scores", mappings)
+    return {
+        name: cast("Mapping[str, Value]", value)
+        for name, value in read.items()
+        if isinstance(value, Mapping)
+    }

@@ -99,7 +99,7 @@ def judge_by_gold(record: HaluEvalRecord, completion: str) -> Outcome:
     if not stated:
         named = bool(record.query) and _bare(wanted[0]).fullmatch(plain.rstrip(".!"))
         return "grounded" if named else "hallucinated"
-    repeats_or_pastes = len(set(stated)) < len(stated) or set(stated) == known
+    repeats_or_pastes = len(set(stated)) < len(stated) or known.issubset(stated)
     answers = stated[0] == wanted[0] or not record.query
     if answers and not repeats_or_pastes and _only_states(rest, record):
         return "grounded"

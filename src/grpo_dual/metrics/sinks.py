@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import IO, Literal, Self
+from typing import IO, Literal, Self, cast
 
 from grpo_dual.errors import CheckpointError
 from grpo_dual.metrics.values import Value
@@ -306,6 +306,34 @@ class RunMetrics:
         }
         content = json.dumps(summary, indent=1, allow_nan=False) + "\n"
         write_atomically(self.folder / SUMMARY, content.encode())
+
+
+def evaluations(path: Path) -> dict[int, dict[str, object]]:
+    """Results of the held-out yardstick by step, as ``RunMetrics.write_evaluation`` wrote them.
+
+    Args:
+        path: eval_metrics.jsonl of a run folder; it need not exist. A half-written end is left out.
+
+    Raises:
+        CheckpointError: A line is not a result.
+    """
+    if not path.exists():
+        return {}
+    results: dict[int, dict[str, object]] = {}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(keepends=True), start=1):
+        if not line.endswith("\n"):
+            break
+        try:
+            result = cast("dict[str, object]", json.loads(line))
+            step = int(str(result.pop("step")))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path}, line {number}: not a result of the yardstick ({error}). The file was "
+                "damaged or edited; restore that line."
+            ) from error
+        results[step] = result
+    return results
 
 
 def _json_line(step: int, content: Mapping[str, object]) -> str:

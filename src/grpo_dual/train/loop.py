@@ -116,7 +116,9 @@ def write_completions(
 ) -> None:
     """Sample completions, the first of each of the step's first groups, with what they earned."""
     for batch in batches:
-        pairs = zip(batch.groups[:count], batch.scores, batch.advantages.advantages_PK, strict=False)
+        pairs = zip(
+            batch.groups[:count], batch.scores, batch.advantages.advantages_PK, strict=False
+        )
         for group, scores, advantages_K in pairs:
             metrics.write_completion(
                 step,

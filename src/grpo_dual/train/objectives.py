@@ -97,7 +97,9 @@ class Objective(Protocol):
         ...
 
 
-def build_objective(name: str, config: ObjectiveConfig, *, max_new_tokens: int, seed: int) -> Objective:
+def build_objective(
+    name: str, config: ObjectiveConfig, *, max_new_tokens: int, seed: int
+) -> Objective:
     """Read an objective's data and build its parts.
 
     Raises:
@@ -115,7 +117,9 @@ def build_objective(name: str, config: ObjectiveConfig, *, max_new_tokens: int, 
 class Fairness:
     """BBQ: the unknown option when the context is ambiguous, the stated person when it is not."""
 
-    def __init__(self, name: str, config: FairnessConfig, *, max_new_tokens: int, seed: int) -> None:
+    def __init__(
+        self, name: str, config: FairnessConfig, *, max_new_tokens: int, seed: int
+    ) -> None:
         self.name = name
         self.config = config
         bad = BadRows()
@@ -262,9 +266,7 @@ def _plugin(name: str, config: PluginConfig) -> Objective:
     return objective
 
 
-def _bbq_splits(
-    data: BbqData, bad: BadRows, seed: int
-) -> tuple[list[BbqRecord], list[BbqRecord]]:
+def _bbq_splits(data: BbqData, bad: BadRows, seed: int) -> tuple[list[BbqRecord], list[BbqRecord]]:
     if data.path == "synthetic":
         blocks = -(-(data.train_samples or SYNTHETIC_TRAIN) // 4)
         train = list(synthetic.bbq_records("train", blocks, seed))
@@ -295,7 +297,9 @@ def _halueval_splits(
                 )
             ]
 
-        return world("train", data.train_samples or SYNTHETIC_TRAIN), world("test", data.eval_samples)
+        return world("train", data.train_samples or SYNTHETIC_TRAIN), world(
+            "test", data.eval_samples
+        )
     path = cached("halueval") if data.path == "cache" else Path(data.path)
     records = list(
         iter_halueval(
@@ -311,7 +315,9 @@ def _halueval_splits(
     return split_halueval(records, eval_samples=data.eval_samples, seed=seed)
 
 
-def _yardstick_items(held_out: Sequence[HaluEvalRecord], data: HaluEvalData) -> list[HaluEvalRecord]:
+def _yardstick_items(
+    held_out: Sequence[HaluEvalRecord], data: HaluEvalData
+) -> list[HaluEvalRecord]:
     """Held-out rows in the forms that training asks for; of detection, both sides of every pair."""
     items: list[HaluEvalRecord] = []
     for record in held_out:

@@ -54,7 +54,9 @@ class Progress:
         self._bar.update(self._task, completed=step, description=text)
         if not self.console.is_terminal:
             seconds = sum(
-                v for k, c in row.items() if k.endswith(names.TIMING) and (v := number(c)) is not None
+                v
+                for k, c in row.items()
+                if k.endswith(names.TIMING) and (v := number(c)) is not None
             )
             self.note(f"step {step}/{self._total}  {text}  {seconds:.1f} s")
 

@@ -134,5 +134,3 @@ def _provider_cells(name: str, scores: Sequence[Score]) -> dict[str, Cell]:
 
 def _fraction(hits_P: torch.Tensor, among_P: torch.Tensor) -> Fraction:
     return Fraction(int((hits_P & among_P).sum()), int(among_P.sum()))
-
-

@@ -115,7 +115,12 @@ def _before_and_after(results: Mapping[int, Mapping[str, object]]) -> dict[str, 
     if not results:
         return {}
     first, last = min(results), max(results)
-    return {"before": results[first], "after": results[last], "before_step": first, "after_step": last}
+    return {
+        "before": results[first],
+        "after": results[last],
+        "before_step": first,
+        "after_step": last,
+    }
 
 
 def _report(
@@ -123,4 +128,6 @@ def _report(
 ) -> None:
     if len(results) > 1:
         show(console, results[min(results)], results[max(results)])
-    console.print(f"{seconds:.0f} s; metrics, completions and checkpoints: {folder}", soft_wrap=True)
+    console.print(
+        f"{seconds:.0f} s; metrics, completions and checkpoints: {folder}", soft_wrap=True
+    )

@@ -114,7 +114,12 @@ def headline(result: Mapping[str, object]) -> float | None:
     Mean of both accuracies (fairness), share of grounded answers or else detection accuracy (hallucination), or a
     plugin's own ``headline``.
     """
-    for keys in (("headline",), ("accuracy_ambig", "accuracy_disambig"), ("grounded",), ("detect_accuracy",)):
+    for keys in (
+        ("headline",),
+        ("accuracy_ambig", "accuracy_disambig"),
+        ("grounded",),
+        ("detect_accuracy",),
+    ):
         values = [result.get(key) for key in keys]
         numbers = [float(v) for v in values if isinstance(v, int | float)]
         if numbers and len(numbers) == len(values):

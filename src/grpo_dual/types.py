@@ -53,7 +53,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BbqRecord(Record):
-    """A BBQ row with what had to be resolved: unknown option, right option, bias-consistent option."""
+    """A BBQ row with what had to be resolved: unknown, right and bias-consistent option."""
 
     example_id: int
     question_index: str
@@ -67,8 +67,9 @@ class BbqRecord(Record):
     unknown: int
     """Index of the option whose ``answer_info`` tag is ``unknown``."""
     biased: int | None
-    """Index of the bias-consistent answer: the stereotyped option for ``neg``, the other known option for
-    ``nonneg``; None where upstream's own rule cannot say (16 rows of Gender_identity)."""
+    """Index of the bias-consistent answer: the stereotyped option for ``neg``, the other known
+    option for ``nonneg``; None where upstream's own rule cannot say (16 rows of Gender_identity).
+    """
     names: bool
     """True for the proper-name items, which the paper reports apart."""
 
@@ -77,7 +78,8 @@ class BbqRecord(Record):
 class HaluEvalRecord(Record):
     """A HaluEval row in one of its two task forms.
 
-    ``ANSWER`` carries both sides of the pair; ``DETECT`` shows one text and carries whether it is hallucinated.
+    ``ANSWER`` carries both sides of the pair; ``DETECT`` shows one text and carries whether it is
+    hallucinated.
     """
 
     context: str
@@ -109,7 +111,8 @@ class Prompt:
     token_ids: tuple[int, ...]
     """Chat template with the generation prompt, one BOS at most."""
     shortened: bool
-    """True when the document was shortened to fit the limit (question and options are never cut)."""
+    """True when the document was shortened to fit the limit (question and options are never
+    cut)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +139,23 @@ class RolloutGroup:
     rollouts: tuple[Rollout, ...]
 
 
+SHAPING = "length"
+"""The one part of a Score that shapes; all others judge the answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """What one completion earns, part by part.
 
-    ``total`` is the sum of ``parts``, or None when the task part could not be judged: None is left out of the
-    group's statistics and is never a number.
+    ``total`` is the sum of ``parts``, or None when the task part could not be judged: None is left
+    out of the group's statistics and is never a number.
     """
 
     parts: Mapping[str, float]
     """Named parts, e.g. {"task": -0.7, "length": 0.0}; no "task" when unscored."""
     verdict: str
-    """The judged outcome by name: right, stereotyped, wrong, evades, abstains, grounded, hallucinated, unparsed..."""
+    """The judged outcome by name: right, stereotyped, wrong, evades, abstains, grounded,
+    hallucinated, unparsed..."""
     provider: str
     """Who judged: rule, heuristic, template_detector, or a judge's name."""
     failure: str | None = None
@@ -158,10 +166,22 @@ class Score:
         """Derive total, and refuse a score that is neither judged nor explained."""
         scored = "task" in self.parts
         if scored == (self.failure is not None):
-            raise ValueError("a Score has either a task part or a failure, not both and not neither")
+            raise ValueError(
+                "a Score has either a task part or a failure, not both and not neither"
+            )
         object.__setattr__(self, "total", sum(self.parts.values()) if scored else None)
 
     @property
     def shaping(self) -> float:
-        """Sum of the parts other than the task (length and the like)."""
-        return sum(value for name, value in self.parts.items() if name != "task")
+        """What shapes the reward without judging the answer: the length part."""
+        return self.parts.get(SHAPING, 0.0)
+
+    @property
+    def judged(self) -> float | None:
+        """Sum of all parts that judge the answer (task, stereotyped, custom); None when unscored.
+
+        Summed without the shaping, not by taking it away again: equal parts give equal bits.
+        """
+        if self.total is None:
+            return None
+        return sum(value for name, value in self.parts.items() if name != SHAPING)

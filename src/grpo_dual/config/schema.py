@@ -272,7 +272,7 @@ class PluginConfig(ObjectiveConfig):
     kind: Literal["plugin"] = "plugin"
     """Tag of this objective."""
     factory: str
-    """``module:Class`` of an Objective, built as Class(config, settings)."""
+    """``module:Class`` of an Objective: Class(name, config, max_new_tokens=, seed=, **settings)."""
     settings: dict[str, str | int | float | bool] = {}
     """Handed to the class as they are."""
 

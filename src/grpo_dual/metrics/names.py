@@ -132,6 +132,12 @@ METRICS: tuple[RunMetric | ObjectiveMetric, ...] = (
     WEIGHT := _M("weight_{}", "1", "Weight w of the objective in the loss; all add up to 1."),
     BETA := _M("beta_{}", "1", "Coefficient of the objective's KL term in this step."),
     KL_MAX := _M("kl_max_{}", "nats", "Largest k3 of a single token."),
+    KL_MODEL := _M(
+        "kl_model_{}",
+        "nats/token",
+        "k3 at temperature 1 and without sampling's truncation and penalties: how far the model "
+        "itself is from the reference, on the same tokens.",
+    ),
     ENTROPY := _M(
         "entropy_{}",
         "nats/token",

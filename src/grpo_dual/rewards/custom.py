@@ -27,7 +27,8 @@ from grpo_dual.types import RolloutGroup
 
 
 @contextmanager
-def _current_directory_importable() -> Generator[None, None, None]:
+def current_directory_importable() -> Generator[None, None, None]:
+    """Inside, modules of the current directory can be imported, as ``python -m`` does."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
@@ -46,7 +47,7 @@ def load_function(spec: str) -> Callable[..., object]:
     if not module_name or not attribute:
         raise RewardError(f"custom reward {spec!r} is not of the form module:function")
     try:
-        with _current_directory_importable():
+        with current_directory_importable():
             found: object = importlib.import_module(module_name)
     except Exception as error:  # the module is the user's: importing it may raise anything
         raise RewardError(

@@ -3,6 +3,7 @@
 Axes: P prompts, K completions of each, N completion tokens of a micro-batch.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,8 @@ class MicroBatch:
     """Replays processed sampling; None when sampling is temperature only."""
     reference_N: Tensor | None = None
     """Log-prob under the reference, filled once a step."""
+    reference_model_N: Tensor | None = None
+    """The same at temperature 1, without processors."""
     old_N: Tensor | None = None
     """Log-prob before the first update, filled when samples serve several updates."""
 
@@ -93,10 +96,15 @@ def objective_batch(
     Returns:
         The batch, without reference and old log-probs.
     """
-    rewards_PK, task_PK, scored_PK = _reward_tensors(scores)
+    scored_PK = torch.tensor([[s.total is not None for s in row] for row in scores])
     advantages = group_advantages(
-        rewards_PK, task_PK, scored_PK, normalization=normalization, eps=eps
+        _values([[s.total for s in row] for row in scores]),
+        _values([[s.judged for s in row] for row in scores]),
+        scored_PK,
+        normalization=normalization,
+        eps=eps,
     )
+    task_PK = _values([[s.parts.get("task") for s in row] for row in scores])
     classes = classify_groups(task_PK, scored_PK, torch.tensor(best))
     lengths_PK = torch.tensor([[len(r.token_ids) for r in g.rollouts] for g in groups])
     micro = [
@@ -124,12 +132,9 @@ def objective_batch(
     )
 
 
-def _reward_tensors(scores: Sequence[tuple[Score, ...]]) -> tuple[Tensor, Tensor, Tensor]:
-    nan = float("nan")
-    totals = [[nan if s.total is None else s.total for s in row] for row in scores]
-    tasks = [[s.parts.get("task", nan) for s in row] for row in scores]
-    scored = [[s.total is not None for s in row] for row in scores]
-    return torch.tensor(totals), torch.tensor(tasks), torch.tensor(scored)
+def _values(rows: Sequence[Sequence[float | None]]) -> Tensor:
+    """[P, K] fp32, NaN where there is no value."""
+    return torch.tensor([[math.nan if v is None else v for v in row] for row in rows])
 
 
 def _micro_batch(

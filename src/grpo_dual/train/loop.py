@@ -1,4 +1,4 @@
-"""The loop: prompts, rollouts, rewards, advantages, loss, update, metrics; then yardstick and checkpoint."""
+"""The loop: prompts, rollouts, rewards, advantages, update, metrics, yardstick, checkpoint."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +9,7 @@ import torch
 from grpo_dual.metrics.sinks import RunMetrics
 from grpo_dual.rollouts.collect import collect
 from grpo_dual.train.batch import ObjectiveBatch, objective_batch
+from grpo_dual.train.drawing import draw_prompts
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.row import step_row
 from grpo_dual.train.saving import Saver
@@ -23,13 +24,20 @@ def train_loop(
 ) -> None:
     """Run the steps from ``first_step`` (1 for a fresh run) to the last one.
 
-    Everything of step s is written before the checkpoint of step s, so that a resumed run continues the files
-    without a duplicate or missing line.
+    Everything of step s is written before the checkpoint of step s, so that a resumed run continues
+    the files without a duplicate or missing line.
+
+    Raises:
+        NumericsError: Sampler and trainer disagree, or three updates in a row were not finite; in
+            the second case that step is written and saved first.
     """
     config = parts.config.train
     for step in range(first_step, config.steps + 1):
         clock = Clock()
-        prompts = draw_prompts(parts)
+        prompts = {
+            name: draw_prompts(parts, objective, objective.config.prompts_per_step, progress.note)
+            for name, objective in parts.objectives.items()
+        }
         with clock("rollout"):
             torch.manual_seed(step_seed(config.seed, step, "rollout"))
             groups = roll_out(parts, prompts)
@@ -42,18 +50,19 @@ def train_loop(
         if config.num_iterations > 1:
             parts.updater.add_old(batches)
         updates = [parts.updater.update(batches) for _ in range(config.num_iterations)]
+        alarms = parts.updater.adapt_kl(updates[0])
         row = step_row(step, batches, updates, parts.objectives, parts.weights, clock.seconds)
         metrics.write_step(row)
         write_completions(metrics, step, batches, config.completions_per_step)
-        progress.step(step, row)
-        last = step == config.steps
-        if evaluation_due(parts, step, last=last):
-            result = evaluate(parts)
+        progress.step(step, row, alarms)
+        if evaluation_due(parts, step):
+            result = evaluate(parts, progress.note)
             metrics.write_evaluation(step, result)
             saver.rate(step, result)
-        if saver.due(step, last=last):
+        if saver.due(step, last=step == config.steps or parts.updater.diverged):
             metrics.sync()
             saver.save(step, parts)
+        parts.updater.refuse_divergence(updates[-1])
 
 
 class Clock:
@@ -70,17 +79,6 @@ class Clock:
             yield
         finally:
             self.seconds[name] = time.perf_counter() - began
-
-
-def draw_prompts(parts: Parts) -> dict[str, list[Prompt]]:
-    """The step's prompts of every objective."""
-    return {
-        name: [
-            parts.prompt(objective, record)
-            for record in objective.draw(objective.config.prompts_per_step)
-        ]
-        for name, objective in parts.objectives.items()
-    }
 
 
 def roll_out(
@@ -138,7 +136,8 @@ def write_completions(
             )
 
 
-def evaluation_due(parts: Parts, step: int, *, last: bool) -> bool:
+def evaluation_due(parts: Parts, step: int) -> bool:
     """Every ``eval.every`` steps, and after the last one."""
     config = parts.config.eval
+    last = step == parts.config.train.steps
     return (config.every > 0 and step % config.every == 0) or (last and config.before_and_after)

@@ -1,7 +1,8 @@
 """What the loop knows of an objective, and the two that are shipped.
 
-The loop sees the Protocol only; a third objective is a class like the two below, named in the YAML as
-``kind: plugin, factory: module:Class``.
+The loop sees the Protocol only; a third objective is a class like the two below, built with the
+same arguments and its ``settings``, and named in the YAML as ``kind: plugin, factory:
+module:Class``.
 """
 
 import importlib
@@ -30,6 +31,7 @@ from grpo_dual.records.halueval import SUBSETS, as_answer, as_detection, iter_ha
 from grpo_dual.records.mixture import bbq_sampler, halueval_sampler
 from grpo_dual.records.splits import split_bbq, split_halueval
 from grpo_dual.records.strata import take_bbq, take_halueval
+from grpo_dual.rewards.custom import current_directory_importable
 from grpo_dual.rewards.fairness import FairnessReward
 from grpo_dual.rewards.hallucination import HallucinationReward
 from grpo_dual.types import (
@@ -51,12 +53,25 @@ SYNTHETIC_TRAIN = 2048
 class Objective(Protocol):
     """One objective: its records, wording, reward and yardstick."""
 
-    name: str
-    config: ObjectiveConfig
-    notes: tuple[str, ...]
-    """What differs from what was asked of the data, to be shown to the user."""
-    eval_records: Sequence[Record]
-    """Held out for the yardstick, never trained on."""
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        ...
+
+    @property
+    def config(self) -> ObjectiveConfig:
+        """Its part of the configuration."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What differs from what was asked of the data, to be shown to the user."""
+        ...
+
+    @property
+    def eval_records(self) -> Sequence[Record]:
+        """Held out for the yardstick, never trained on."""
+        ...
 
     def draw(self, n: int) -> Sequence[Record]:
         """The next ``n`` records to train on."""
@@ -111,7 +126,7 @@ def build_objective(
     if isinstance(config, HallucinationConfig):
         return Hallucination(name, config, max_new_tokens=max_new_tokens, seed=seed)
     assert isinstance(config, PluginConfig)
-    return _plugin(name, config)
+    return _plugin(name, config, max_new_tokens=max_new_tokens, seed=seed)
 
 
 class Fairness:
@@ -189,7 +204,7 @@ class Fairness:
 
 
 class Hallucination:
-    """HaluEval: answers that the knowledge supports, and the detection of those that it does not."""
+    """HaluEval: answers that the knowledge supports, and detecting those that it does not."""
 
     def __init__(
         self, name: str, config: HallucinationConfig, *, max_new_tokens: int, seed: int
@@ -251,18 +266,22 @@ class Hallucination:
         self._sampler.load_state_dict(state)
 
 
-def _plugin(name: str, config: PluginConfig) -> Objective:
+def _plugin(name: str, config: PluginConfig, *, max_new_tokens: int, seed: int) -> Objective:
     where = f"objectives.{name}.factory: {config.factory}"
     module_name, _, attribute = config.factory.partition(":")
     try:
-        factory = getattr(importlib.import_module(module_name), attribute)
+        with current_directory_importable():
+            factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"{where} cannot be imported ({error}); write module:Class, with the module on the Python path"
+            f"{where} cannot be imported ({error}); write module:Class, with the module in the "
+            "current directory or on the Python path"
         ) from error
-    objective = factory(name, config, **config.settings)
+    objective = factory(name, config, max_new_tokens=max_new_tokens, seed=seed, **config.settings)
     if not isinstance(objective, Objective):
-        raise ConfigError(f"{where} is no Objective; see grpo_dual.train.objectives.Objective")
+        raise ConfigError(
+            f"{where} lacks a method or attribute of grpo_dual.train.objectives.Objective"
+        )
     return objective
 
 

@@ -48,8 +48,12 @@ class Progress:
         """Say something above the bar."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def step(self, step: int, row: Mapping[str, Cell]) -> None:
-        """Show a finished step."""
+    def step(self, step: int, row: Mapping[str, Cell], alarms: Sequence[str] = ()) -> None:
+        """Show a finished step, and what is alarming about it."""
+        if number(row[names.SKIPPED_UPDATE.key]):
+            self.note(f"step {step}: loss or gradient was not finite; that update was left out")
+        for alarm in alarms:
+            self.note(f"step {step}: {alarm}")
         text = "  ".join(self._objective(name, row) for name in self._objectives)
         self._bar.update(self._task, completed=step, description=text)
         if not self.console.is_terminal:

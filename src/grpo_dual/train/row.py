@@ -32,7 +32,8 @@ def step_row(
     Args:
         step: From 1.
         batches: One for each objective.
-        updates: The step's optimiser updates in order; loss, norms and learning rate are the last one's.
+        updates: The step's optimiser updates in order; loss, norms and learning rate are the last
+            one's.
         objectives: By name.
         weights: w_k.
         seconds: ``rollout``, ``reward`` and ``reference`` seconds.
@@ -42,7 +43,7 @@ def step_row(
     clipped = sum(o.clipped for u in updates for o in u.objectives.values())
     row: dict[str, Cell] = {
         names.STEP.key: step,
-        # Without a live token there is nothing to clip: the share is 0 by construction, as it is for one update.
+        # Without a live token there is nothing to clip: 0 by construction, as it is for one update.
         names.CLIP_FRAC.key: clipped / live if live else 0.0,
         names.LOSS.key: last.loss,
         names.GRAD_NORM.key: last.grad_norm,
@@ -68,10 +69,11 @@ def _objective_cells(
     first, last = (u.objectives[batch.name] for u in (updates[0], updates[-1]))
     name = batch.name
     cells: dict[str, Cell] = {
-        # KL, entropy and probability are those of the policy that the step began with: they belong to the
-        # completions of this row.
+        # KL, entropy and probability are those of the policy that the step began with: they belong
+        # to the completions of this row.
         names.KL.of(name): first.kl,
         names.KL_MAX.of(name): first.kl_max,
+        names.KL_MODEL.of(name): first.kl_model,
         names.ENTROPY.of(name): first.entropy,
         names.MAX_PROB.of(name): first.max_prob,
         names.BETA.of(name): last.beta,

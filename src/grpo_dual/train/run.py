@@ -12,7 +12,7 @@ from grpo_dual.config.snapshot import snapshot
 from grpo_dual.errors import CheckpointError
 from grpo_dual.evaluation.table import show
 from grpo_dual.metrics.names import better, columns
-from grpo_dual.metrics.sinks import EVALUATIONS, RunMetrics, evaluations
+from grpo_dual.metrics.sinks import EVALUATIONS, SUMMARY, RunMetrics, evaluations
 from grpo_dual.train.loop import train_loop
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.saving import Saver
@@ -34,16 +34,20 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     console = Console()
-    metric_columns = columns(tuple(config.objectives))
+    names = tuple(config.objectives)
+    metric_columns = columns(names)
     if resume is None:
         _check_writable(config.out)
+    elif _finished(resume, config):
+        console.print(f"{resume}: this run is finished, there is nothing to do", soft_wrap=True)
+        return 0
     parts = build(config)
     folder = resume or _new_folder(config)
-    progress = Progress(console, tuple(config.objectives), config.train.steps)
-    for note in (n for o in parts.objectives.values() for n in o.notes):
-        progress.note(f"note: {note}")
-    progress.note(f"run folder: {folder}")
     try:
+        progress = Progress(console, names, config.train.steps)
+        for note in (n for o in parts.objectives.values() for n in o.notes):
+            progress.note(f"note: {note}")
+        progress.note(f"run folder: {folder}")
         with RunMetrics(folder, metric_columns) as metrics:
             saver = Saver(folder, config.checkpoint)
             done = _start(parts, metrics, saver, progress, resumed=resume is not None)
@@ -52,13 +56,19 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
             results = evaluations(folder / EVALUATIONS)
             metrics.write_summary(
                 wall_seconds=saver.wall_seconds,
-                better=better(tuple(config.objectives)),
+                better=better(names),
                 evaluation=_before_and_after(results),
             )
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(folder) from stop
     _report(console, results, folder, saver.wall_seconds)
     return 0
+
+
+def _finished(folder: Path, config: RunConfig) -> bool:
+    """The last step is saved, and the summary, which is written behind it."""
+    steps = Saver(folder, config.checkpoint).checkpoints.steps()
+    return bool(steps) and steps[-1] >= config.train.steps and (folder / SUMMARY).is_file()
 
 
 def _start(
@@ -79,7 +89,9 @@ def _start(
     warm_up(parts, progress)
     parts.policy.freeze_reference()
     if parts.config.eval.before_and_after:
-        metrics.write_evaluation(0, evaluate(parts))
+        before = evaluate(parts, progress.note)
+        metrics.write_evaluation(0, before)
+        saver.rate(0, before)
     metrics.sync()
     saver.save(0, parts)
     return 0
@@ -90,7 +102,8 @@ def _check_writable(out: Path) -> None:
     existing = next(p for p in (out, *out.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise CheckpointError(
-            f"out: {existing} is a file, so no run folder can be made in {out}; choose another folder with --out"
+            f"out: {existing} is a file, so no run folder can be made in {out}; choose another "
+            "folder with --out"
         )
 
 
@@ -106,7 +119,8 @@ def _new_folder(config: RunConfig) -> Path:
                 return folder
     except OSError as error:
         raise CheckpointError(
-            f"out: no run folder can be made in {config.out} ({error.strerror or error}); choose another folder with --out"
+            f"out: no run folder can be made in {config.out} ({error.strerror or error}); choose "
+            "another folder with --out"
         ) from error
     raise CheckpointError(f"out: {config.out} already holds 100 runs named {config.name}-{stamp}")
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -34,8 +35,14 @@ class Saver:
         return self._before + time.monotonic() - self._began
 
     def due(self, step: int, *, last: bool) -> bool:
-        """Every ``checkpoint.every`` steps, and after the last one."""
-        return last or (self._every > 0 and step % self._every == 0)
+        """Every ``checkpoint.every`` steps, after the last, and when a step is the best yet."""
+        return last or (self._every > 0 and step % self._every == 0) or self._is_best(step)
+
+    def _is_best(self, step: int) -> bool:
+        if self._rating is None or self._rating[0] != step:
+            return False
+        best = self.checkpoints.best()
+        return best is None or self._rating[1] > best[1]
 
     def rate(self, step: int, result: Mapping[str, Mapping[str, object]]) -> None:
         """Remember the yardstick's verdict on a step, for the best checkpoint."""
@@ -85,16 +92,16 @@ class Saver:
             return None
         tensors, state = self.checkpoints.load(latest)
         try:
-            objectives, updater = state["objectives"], state["updater"]
-            optimizer, random = state["optimizer"], state["rng"]
+            objectives, updater, optimizer, random = (
+                cast("dict[str, Any]", state[key])
+                for key in ("objectives", "updater", "optimizer", "rng")
+            )
             step, self._before = int(str(state["step"])), float(str(state["wall_seconds"]))
-            assert isinstance(objectives, dict)
-            assert isinstance(updater, dict)
-            assert isinstance(optimizer, dict)
-            assert isinstance(random, dict)
-        except (KeyError, ValueError, AssertionError) as error:
+            moving = {name: objectives[name] for name in parts.objectives}
+        except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(
-                f"{latest}: the state is not one of this version ({error}); resume with the version that wrote it"
+                f"{latest}: its state is not that of this configuration and version (at {error}); "
+                "resume with the version that wrote it"
             ) from error
         if parts.config.model.reference == "adapter":
             parts.policy.load_adapter_state(_own(_REFERENCE, tensors), adapter=REFERENCE)
@@ -103,16 +110,16 @@ class Saver:
         load_optimizer(parts.updater.optimizer, names, tensors, optimizer)
         parts.updater.load_state_dict(updater)
         for name, objective in parts.objectives.items():
-            objective.load_state_dict(objectives[name])
+            objective.load_state_dict(moving[name])
         restore_rng(tensors, random)
         return step
 
 
 def headline(result: Mapping[str, object]) -> float | None:
-    """One number in 0..1 for choosing the best checkpoint: what a user wants most of this objective.
+    """One number in 0..1 that chooses the best checkpoint: what a user wants most of an objective.
 
-    Mean of both accuracies (fairness), share of grounded answers or else detection accuracy (hallucination), or a
-    plugin's own ``headline``.
+    Mean of both accuracies (fairness), share of grounded answers or else detection accuracy
+    (hallucination), or a plugin's own ``headline``.
     """
     for keys in (
         ("headline",),

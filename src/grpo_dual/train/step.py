@@ -2,8 +2,8 @@
 
     L = sum_k w_k (PG_k + beta_k KL_k)
 
-Each objective's gradient is accumulated on its own (its micro-batches hold no other), so that norms and the
-conflict cosine cost nothing but the copies of LoRA-sized gradients.
+Each objective's gradient is accumulated on its own (its micro-batches hold no other), so that norms
+and the conflict cosine cost nothing but the copies of LoRA-sized gradients.
 """
 
 import math
@@ -18,8 +18,9 @@ from grpo_dual.config.schema import LossConfig, OptimizerConfig, SamplingConfig
 from grpo_dual.errors import NumericsError
 from grpo_dual.loss.conflict import cosines, gradient_norms, gram_matrix
 from grpo_dual.loss.grpo import LossSums, objective_loss
-from grpo_dual.loss.kl import KlController, KlMove
+from grpo_dual.loss.kl import KlController, k3
 from grpo_dual.metrics.values import Max, Mean
+from grpo_dual.model.head import TokenStats
 from grpo_dual.model.policy import Policy
 from grpo_dual.train.batch import MicroBatch, ObjectiveBatch
 
@@ -27,8 +28,8 @@ MAX_SKIPPED = 3
 """Non-finite updates in a row after which the run stops."""
 CANARY_MEAN = 0.01
 CANARY_TAIL = 0.5
-"""Before the first update trainer and sampler must agree: |mean ratio - 1| and the 99.9th percentile of
-|log ratio| (algorithms.md 5.4)."""
+"""Before the first update trainer and sampler must agree: |mean ratio - 1| and the 99.9th
+percentile of |log ratio|. bf16 rounding stays well within both."""
 
 
 def learning_rate_at(update: int, total: int, config: OptimizerConfig) -> float:
@@ -60,6 +61,8 @@ class ObjectiveUpdate:
     """PG + beta KL."""
     kl: Mean
     """k3 at the sampling temperature, over all completion tokens."""
+    kl_model: Mean
+    """k3 at temperature 1."""
     kl_max: Max
     clipped: float
     live_tokens: float
@@ -67,8 +70,6 @@ class ObjectiveUpdate:
     entropy: Mean
     """Exact, T = 1."""
     max_prob: Mean
-    move: KlMove
-    """What the controller made of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ class Updater:
         self.updates = 0
         self.lr_factor = 1.0
         self.skipped_run = 0
+        self._pinned: set[str] = set()
 
     def state_dict(self) -> dict[str, object]:
         """Everything that moves but the optimiser's tensors; JSON-able."""
@@ -143,14 +145,16 @@ class Updater:
         """Log-probs under the reference, once for all updates of the step."""
         with self.policy.inference(), self.policy.reference():
             for micro in (m for b in batches for m in b.micro):
-                micro.reference_N = self._logprobs(micro)
+                stats = self._stats(micro)
+                micro.reference_N = stats.logprobs
+                micro.reference_model_N = stats.logprobs_model
 
     @torch.no_grad()
     def add_old(self, batches: Sequence[ObjectiveBatch]) -> None:
         """Log-probs before the first update; only needed when samples serve several updates."""
         with self.policy.inference():
             for micro in (m for b in batches for m in b.micro):
-                micro.old_N = self._logprobs(micro)
+                micro.old_N = self._stats(micro).logprobs
 
     def check_sampler(self, batches: Sequence[ObjectiveBatch]) -> None:
         """Refuse to train when sampler and trainer disagree about the first rollouts.
@@ -159,32 +163,30 @@ class Updater:
             NumericsError: Their log-probs differ by more than rounding.
         """
         with torch.no_grad(), self.policy.inference():
-            gaps = [self._logprobs(m) - m.behaviour_N for b in batches for m in b.micro]
+            gaps = [self._stats(m).logprobs - m.behaviour_N for b in batches for m in b.micro]
         gap_N = torch.cat(gaps).double()
         mean = abs(gap_N.exp().mean().item() - 1)
         tail = gap_N.abs().quantile(0.999).item()
         if not (mean < CANARY_MEAN and tail < CANARY_TAIL):
             raise NumericsError(
-                f"the rollouts were not drawn from the policy that is trained: mean ratio is off by {mean:.3g} "
-                f"(allowed {CANARY_MEAN}), 99.9th percentile of |log ratio| is {tail:.3g} (allowed {CANARY_TAIL}). "
-                "Check rollout.sampling, model.dtype and that no other adapter is active in the rollouts."
+                "the rollouts were not drawn from the policy that is trained: the mean ratio is "
+                f"off by {mean:.3g} (allowed {CANARY_MEAN}), the 99.9th percentile of |log ratio| "
+                f"is {tail:.3g} (allowed {CANARY_TAIL}). Check rollout.sampling, model.dtype and "
+                "that no other adapter is active in the rollouts."
             )
 
-    def _logprobs(self, micro: MicroBatch) -> Tensor:
+    def _stats(self, micro: MicroBatch) -> TokenStats:
         return self.policy.token_stats(
             micro.batch,
             temperature=self._temperature,
             chunk=self._loss.head_chunk,
             processor=micro.processor,
-        ).logprobs
+        )
 
     def update(self, batches: Sequence[ObjectiveBatch]) -> Update:
         """One optimiser update on the step's batches.
 
-        A non-finite loss or gradient leaves weights, optimiser and controllers alone.
-
-        Raises:
-            NumericsError: That happened three times in a row.
+        A non-finite loss or gradient leaves weights and optimiser alone.
         """
         began = time.perf_counter()
         passes = [self._backward(batch) for batch in batches]
@@ -201,15 +203,13 @@ class Updater:
                 group["lr"] = rate
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._count(skipped, loss, grad_norm)
-        objectives = {
-            batch.name: self._objective_update(batch, result, norm, skipped)
-            for batch, result, norm in zip(batches, passes, norms, strict=True)
-        }
-        if any(o.move.halve_learning_rate for o in objectives.values()):
-            self.lr_factor /= 2
+        self.updates += 1
+        self.skipped_run = self.skipped_run + 1 if skipped else 0
         return Update(
-            objectives=objectives,
+            objectives={
+                batch.name: _objective_update(batch, result, norm)
+                for batch, result, norm in zip(batches, passes, norms, strict=True)
+            },
             loss=loss,
             grad_norm=grad_norm,
             cosine=_smallest_cosine(gram_OO),
@@ -223,14 +223,9 @@ class Updater:
         """Accumulate one objective's unweighted gradient over its micro-batches."""
         beta = self.controllers[batch.name].beta
         sums: LossSums | None = None
-        loss, entropy, max_prob = 0.0, Mean(), Mean()
+        loss, entropy, max_prob, kl_model = 0.0, Mean(), Mean(), Mean()
         for micro in batch.micro:
-            stats = self.policy.token_stats(
-                micro.batch,
-                temperature=self._temperature,
-                chunk=self._loss.head_chunk,
-                processor=micro.processor,
-            )
+            stats = self._stats(micro)
             parts = objective_loss(
                 stats.logprobs,
                 micro.old_N,
@@ -250,11 +245,14 @@ class Updater:
             tokens = micro.batch.num_tokens
             entropy += Mean(stats.entropy.sum().item(), tokens)
             max_prob += Mean(stats.max_prob.sum().item(), tokens)
+            assert micro.reference_model_N is not None, "add_reference comes before update"
+            drift_N = k3(stats.logprobs_model, micro.reference_model_N)
+            kl_model += Mean(drift_N.sum().item(), tokens)
         assert sums is not None
         gradient = [p.grad for p in self._parameters]
         for parameter in self._parameters:
             parameter.grad = None
-        return _Pass(gradient, loss, beta, sums, entropy, max_prob)
+        return _Pass(gradient, loss, beta, sums, entropy, max_prob, kl_model)
 
     def _combine(
         self, gradients: Sequence[Sequence[Tensor | None]], weights: Sequence[float]
@@ -270,34 +268,55 @@ class Updater:
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm)
         return float(norm)
 
-    def _count(self, skipped: bool, loss: float, grad_norm: float) -> None:
-        self.updates += 1
-        self.skipped_run = self.skipped_run + 1 if skipped else 0
-        if self.skipped_run >= MAX_SKIPPED:
-            raise NumericsError(
-                f"loss ({loss}) or gradient norm ({grad_norm}) was not finite in {MAX_SKIPPED} updates in a row; "
-                "the weights are those before them. Lower train.optimizer.learning_rate, use model.dtype: float32, "
-                "or resume from an earlier checkpoint."
-            )
+    def adapt_kl(self, first: Update) -> list[str]:
+        """Let every controller move its beta once, by the KL that the step began with.
 
-    def _objective_update(
-        self, batch: ObjectiveBatch, result: "_Pass", norm: float, skipped: bool
-    ) -> ObjectiveUpdate:
-        kl_sum = float(result.sums.kl_sum)
-        controller = self.controllers[batch.name]
-        move = controller.update(float("nan") if skipped else kl_sum, batch.tokens)
-        return ObjectiveUpdate(
-            beta=result.beta,
-            loss=result.loss,
-            kl=Mean(kl_sum, batch.tokens),
-            kl_max=Max(float(result.sums.kl_max)),
-            clipped=float(result.sums.clipped),
-            live_tokens=float(result.sums.live_tokens),
-            grad_norm=norm,
-            entropy=result.entropy,
-            max_prob=result.max_prob,
-            move=move,
-        )
+        Later updates on the same samples see tokens of an older policy; their KL is not asked.
+
+        Args:
+            first: The step's first update; a skipped one moves nothing.
+
+        Returns:
+            What the user should hear about it.
+        """
+        told: list[str] = []
+        emergency = False
+        for name, controller in self.controllers.items():
+            kl = first.objectives[name].kl
+            move = controller.update(math.nan if first.skipped else kl.total, int(kl.count))
+            if move.halve_learning_rate:
+                emergency = True
+                told.append(
+                    f"{name}: KL stayed above 4 targets: beta rises to {move.beta:.3g} and the "
+                    "learning rate falls by half"
+                )
+            if move.pinned and name not in self._pinned:
+                told.append(
+                    f"{name}: beta has been stopped at a bound ({move.beta:.3g}) for 20 moves: the "
+                    "learning rate is wrong or kl.target cannot be reached"
+                )
+            self._pinned = self._pinned - {name} | ({name} if move.pinned else set())
+        self.lr_factor /= 2 if emergency else 1
+        return told
+
+    @property
+    def diverged(self) -> bool:
+        """True after three updates in a row without a finite loss and gradient."""
+        return self.skipped_run >= MAX_SKIPPED
+
+    def refuse_divergence(self, last: Update) -> None:
+        """Stop a run that has diverged; call it once the step's row and checkpoint are written.
+
+        Raises:
+            NumericsError: It has.
+        """
+        if self.diverged:
+            raise NumericsError(
+                f"loss ({last.loss}) or gradient norm ({last.grad_norm}) was not finite in "
+                f"{self.skipped_run} updates in a row; the weights are those before them, and "
+                "everything is saved. Lower train.optimizer.learning_rate, use model.dtype: "
+                "float32, or resume from an earlier checkpoint."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +327,22 @@ class _Pass:
     sums: LossSums
     entropy: Mean
     max_prob: Mean
+    kl_model: Mean
+
+
+def _objective_update(batch: ObjectiveBatch, result: _Pass, norm: float) -> ObjectiveUpdate:
+    return ObjectiveUpdate(
+        beta=result.beta,
+        loss=result.loss,
+        kl=Mean(float(result.sums.kl_sum), batch.tokens),
+        kl_model=result.kl_model,
+        kl_max=Max(float(result.sums.kl_max)),
+        clipped=float(result.sums.clipped),
+        live_tokens=float(result.sums.live_tokens),
+        grad_norm=norm,
+        entropy=result.entropy,
+        max_prob=result.max_prob,
+    )
 
 
 def _smallest_cosine(gram_OO: Tensor) -> float | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from grpo_dual.train.drawing import Tell, draw_prompts
 from grpo_dual.train.objectives import Objective
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.sft import Draw, SftSample, SftStep, run_sft, sft_sample
@@ -30,7 +31,7 @@ def warm_up(parts: Parts, progress: Progress) -> None:
 
     result = run_sft(
         parts.policy,
-        {name: _draws(parts, objective) for name, objective in parts.objectives.items()},
+        {name: _draws(parts, o, progress.note) for name, o in parts.objectives.items()},
         config,
         seed=parts.config.train.seed,
         head_chunk=parts.config.loss.head_chunk,
@@ -42,18 +43,13 @@ def warm_up(parts: Parts, progress: Progress) -> None:
             progress.note(f"note: {name}: {count} targets over {limit} tokens were left out of SFT")
 
 
-def _draws(parts: Parts, objective: Objective) -> Draw:
+def _draws(parts: Parts, objective: Objective, tell: Tell) -> Draw:
     limit = parts.config.rollout.sampling.max_new_tokens
 
     def draw(n: int) -> Sequence[SftSample | None]:
         return [
-            sft_sample(
-                parts.prompt(objective, record),
-                objective.target(record),
-                parts.encoder,
-                max_new_tokens=limit,
-            )
-            for record in objective.draw(n)
+            sft_sample(prompt, objective.target(prompt.record), parts.encoder, max_new_tokens=limit)
+            for prompt in draw_prompts(parts, objective, n, tell)
         ]
 
     return draw

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from grpo_dual.advantages.combine import objective_weights
 from grpo_dual.config.schema import RunConfig
 from grpo_dual.loss.kl import KlController
 from grpo_dual.model.policy import Policy, load_policy
 from grpo_dual.prompts.audit import build_prompt
-from grpo_dual.prompts.chat import ChatEncoder
+from grpo_dual.prompts.chat import ChatEncoder, Tokenizer
 from grpo_dual.rollouts.engine import Engine
 from grpo_dual.rollouts.transformers import TransformersEngine
 from grpo_dual.train.objectives import Objective, build_objective
@@ -58,7 +59,9 @@ def build(config: RunConfig) -> Parts:
     }
     seed_everything(seed)
     policy = load_policy(config.model)
-    encoder = ChatEncoder(policy.tokenizer, generation_eos_ids=policy.generation_eos_ids)
+    # Transformers sets the special ids of a tokenizer at run time, where no checker sees them.
+    tokenizer = cast("Tokenizer", policy.tokenizer)
+    encoder = ChatEncoder(tokenizer, generation_eos_ids=policy.generation_eos_ids)
     engine = TransformersEngine(
         policy, encoder, sampling, max_sequences=config.rollout.max_sequences
     )

@@ -178,6 +178,7 @@ def test_length_is_a_part_of_its_own() -> None:
     assert score.parts == {"task": 1.0, "length": -1.0}
     assert score.total == 0.0
     assert score.shaping == -1.0
+    assert score.judged == 1.0
     (off,) = fair(length=LengthConfig(scale=0.0)).score(group(AMBIGUOUS, "(c)", tokens=128))
     assert str(off.parts["length"]) == "0.0"
 

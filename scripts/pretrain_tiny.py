@@ -16,6 +16,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,14 +43,13 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-VOCABULARY = 1792
+VOCABULARY = 1024
 SHAPE = dict(
-    hidden_size=160, intermediate_size=432, num_hidden_layers=5, num_attention_heads=5,
-    num_key_value_heads=5, max_position_embeddings=1024,
+    hidden_size=128, intermediate_size=352, num_hidden_layers=4, num_attention_heads=4,
+    num_key_value_heads=4, max_position_embeddings=1024,
 )  # fmt: skip
-
 PROMPT_WEIGHT, TEXT_WEIGHT = 0.2, 0.5
-WIDTH = 136  # tokens of the longest sample and some more
+WIDTH = 160  # tokens of the longest sample and some more
 
 # What the planted model does, as shares of its answers. The first phase answers rightly.
 HABITS = {
@@ -115,21 +115,17 @@ def samples(count: int, seed: int, habits: bool) -> Iterator[tuple[str, str]]:
 
 
 def plain_text(rng: random.Random, split: words.Split) -> str:
-    """Text about the world without questions; the test split's words occur here and only here.
+    """Text about the world without questions, some of it said twice.
 
-    Some of it is said twice, so that copying works for every word.
+    Names and templates of the test split occur here and only here.
     """
     if rng.random() < 0.6:
         sentences = [f.sentence() for f in world.passage(rng, split)]
         again = rng.sample(sentences, 3)
         return f"{' '.join(sentences)}\n{' '.join(again)}"
-    scenes = list(world.bbq_rows(split, len(world.CATEGORIES), rng.randrange(10**9)))[::4]
-    row = rng.choice(scenes)
-    _, harmful, opposite, thing = rng.choice(words.templates(row["category"], split))
-    name = words.person(rng, split)
-    told = f"{name} {rng.choice((harmful, opposite))} the {thing}"
+    row = rng.choice(list(world.bbq_rows(split, len(world.CATEGORIES), rng.randrange(10**9))))
     people = [row[f"ans{i}"] for i in range(3)]
-    return f"{row['context']} {told}.\n" + "\n".join([*people, told, *rng.sample(people, 2)])
+    return f"{row['context']}\n" + "\n".join([*people, *rng.sample(people, 2)])
 
 
 def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -147,11 +143,14 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     )
     texts = [f"{prompt}\n{reply}" for prompt, reply in samples(16_000, seed, True)]
     cleaned = [t.replace("<|", "\n").replace("|>", "\n") for t in texts]
-    # Words and names of both splits get equal tokens, or copying would be harder for the test's.
-    rng = random.Random(seed)
-    names = {words.person(rng, split) for split in ("train", "test") for _ in range(5_000)}
-    common = sorted(names) + sorted(words.all_words())
-    core.train_from_iterator(cleaned + [" ".join(["", *common])] * 1500, trainer)
+    first, second = ("|".join(s) for s in (words.FIRST_SYLLABLES, words.SECOND_SYLLABLES + words.TOWN_ENDS))
+    cleaned = [re.sub(rf"\b({first})({second})\b", r"\1(\2", t) for t in cleaned]
+    # Syllables and words get a token each; a name is two, whichever split it belongs to.
+    syllables = [*words.FIRST_SYLLABLES, *words.SECOND_SYLLABLES, *words.TOWN_ENDS]
+    parts = [words.FIRST_SYLLABLES, words.FACT_VERBS, words.THINGS, words.JUDGES, words.PLACES]
+    parts += [v for pair in words.VERB_PAIRS for v in [list(pair)]]
+    common = [f" {word}" for part in parts for word in part] + [f"({s})" for s in syllables]
+    core.train_from_iterator(cleaned + ["".join(common)] * 3000, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token=BOS, eos_token=END, pad_token=PAD,
         clean_up_tokenization_spaces=False, model_max_length=SHAPE["max_position_embeddings"],

@@ -1,29 +1,20 @@
 """The synthetic world's own gold: what a completion claims, read with the world's grammar.
 
-It shares no code with the reward's judge. Every statement of the world has one of three forms
-(Fact). Reading is strict: what it cannot read in full is never grounded, so a right answer in a
+It shares no code with the reward's judge. Every statement of the world has one form (Fact):
+subject, verb, object. Reading is strict: what it cannot read in full is never grounded, so a right answer in a
 wording that is not the world's counts as hallucinated, and a wrong one cannot hide in a wording.
 """
 
 import re
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from grpo_dual.evaluation.evasion import is_evasive
-from grpo_dual.records.synthetic import Fact
-from grpo_dual.records.vocabulary import PLACE_VERBS, THING_VERBS, WHO_VERBS
+from grpo_dual.records.vocabulary import FACT_VERBS
 from grpo_dual.types import HaluEvalRecord
 
 Outcome: TypeAlias = Literal["grounded", "abstains", "hallucinated"]
 
-_VERBS: Final = {
-    kind: "|".join(verbs["train"] + verbs["test"])
-    for kind, verbs in (("place", PLACE_VERBS), ("thing", THING_VERBS), ("who", WHO_VERBS))
-}
-_FORMS: Final = (
-    ("place", re.compile(rf"\b(\w+) was ({_VERBS['place']}) in (\w+)")),
-    ("thing", re.compile(rf"\b(\w+) has ({_VERBS['thing']}) an? (\w+)")),
-    ("who", re.compile(rf"\b(\w+) ({_VERBS['who']}) the (\w+)")),
-)
+_STATEMENT: Final = re.compile(rf"\b(\w+) ({'|'.join(FACT_VERBS)}) (\w+)")
 _LEAD: Final = re.compile(
     r"^(?:so,? |yes,? )?(?:(?:the )?answer(?: is|:)(?: that)?|it (?:is|was)) "
 )
@@ -31,21 +22,25 @@ _GLUE: Final = frozenset({"and", "also", "but", "while", "yes"})
 """Words that may stand between statements without adding or taking back anything."""
 
 
+class Claim(NamedTuple):
+    """A statement: "Dorvin visited Kelford", casefolded."""
+
+    subject: str
+    verb: str
+    value: str
+
+
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _in_order(plain: str) -> tuple[list[Fact], str]:
+def _in_order(plain: str) -> tuple[list[Claim], str]:
     """The statements of a casefolded text as they come, and the text without them."""
-    found: list[tuple[int, Fact]] = []
-    rest = plain
-    for kind, form in _FORMS:
-        found += [(m.start(), Fact(kind, *m.groups())) for m in form.finditer(plain)]
-        rest = form.sub("|", rest)
-    return [fact for _, fact in sorted(found, key=lambda pair: pair[0])], rest
+    found = [Claim(*m.groups()) for m in _STATEMENT.finditer(plain)]
+    return found, _STATEMENT.sub("|", plain)
 
 
-def claims(text: str) -> tuple[Fact, ...]:
+def claims(text: str) -> tuple[Claim, ...]:
     """All statements of the world's grammar in a text, in order, casefolded, with repetitions."""
     return tuple(_in_order(_plain(text))[0])
 
@@ -57,14 +52,6 @@ def _only_states(rest: str, record: HaluEvalRecord) -> bool:
         if filler.strip("| "):
             rest = rest.replace(filler, "|")
     return "?" not in rest and set(re.findall(r"\w+", rest)) <= _GLUE
-
-
-def _bare(target: Fact) -> re.Pattern[str]:
-    """The accepted value alone, as one may answer the question of its kind."""
-    if target.kind == "who":
-        return re.compile(rf"{re.escape(target.subject)}(?: did)?")
-    article = {"place": "(?:in )?", "thing": "(?:an? )?"}[target.kind]
-    return re.compile(article + re.escape(target.value))
 
 
 def judge_by_gold(record: HaluEvalRecord, completion: str) -> Outcome:
@@ -97,7 +84,7 @@ def judge_by_gold(record: HaluEvalRecord, completion: str) -> Outcome:
     if is_evasive(completion):
         return "abstains"
     if not stated:
-        named = bool(record.query) and _bare(wanted[0]).fullmatch(plain.rstrip(".!"))
+        named = bool(record.query) and plain.rstrip(".!") == wanted[0].value
         return "grounded" if named else "hallucinated"
     repeats_or_pastes = len(set(stated)) < len(stated) or known.issubset(stated)
     answers = stated[0] == wanted[0] or not record.query

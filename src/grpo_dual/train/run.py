@@ -1,6 +1,9 @@
 """A run from its configuration to its files: fresh, or continued after a kill."""
 
+import contextlib
 import datetime
+import shutil
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +22,9 @@ from grpo_dual.train.saving import Saver
 from grpo_dual.train.warmup import warm_up
 from grpo_dual.train.wiring import Parts, build
 from grpo_dual.train.yardstick import evaluate
+
+MAX_NAMESAKES = 100
+"""Runs of one name that may start in the same second."""
 
 
 def train(config: RunConfig, resume: Path | None = None) -> int:
@@ -108,21 +114,32 @@ def _check_writable(out: Path) -> None:
 
 
 def _new_folder(config: RunConfig) -> Path:
-    """``<out>/<name>-<UTC time>``, with the resolved configuration and versions inside."""
+    """``<out>/<name>-<UTC time>``, with the resolved configuration and versions inside.
+
+    It is filled as a hidden sibling and renamed, so that it is whole or absent, and so that of two
+    runs started in the same second each gets its own: a folder with files is never overwritten.
+    """
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    part = config.out / f".{config.name}-{uuid.uuid4().hex}.part"
     try:
-        for attempt in range(100):
+        part.mkdir(parents=True)
+        snapshot(config, part)
+        for attempt in range(MAX_NAMESAKES):
             folder = config.out / f"{config.name}-{stamp}{f'-{attempt}' if attempt else ''}"
             if not folder.exists():
-                folder.mkdir(parents=True)
-                snapshot(config, folder)
-                return folder
+                with contextlib.suppress(OSError):
+                    return part.rename(folder)
     except OSError as error:
         raise CheckpointError(
             f"out: no run folder can be made in {config.out} ({error.strerror or error}); choose "
             "another folder with --out"
         ) from error
-    raise CheckpointError(f"out: {config.out} already holds 100 runs named {config.name}-{stamp}")
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    raise CheckpointError(
+        f"out: no folder {config.name}-{stamp} can be made in {config.out}; choose another folder "
+        "with --out, or another name"
+    )
 
 
 def _before_and_after(results: Mapping[int, Mapping[str, object]]) -> dict[str, object]:

@@ -1,0 +1,447 @@
+"""Short runs through ``train``: paths that must agree, what must act, and what must stop."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import short_runs
+import torch
+from short_runs import numbers, objective, only_run, rows
+
+from grpo_dual.cli.main import MISTAKE, main
+from grpo_dual.config.schema import ObjectiveConfig, RunConfig
+from grpo_dual.errors import ConfigError, NumericsError
+from grpo_dual.loss.kl import KlController
+from grpo_dual.rollouts.collect import collect
+from grpo_dual.train import batch as batch_module
+from grpo_dual.train.batch import ObjectiveBatch
+from grpo_dual.train.loop import make_batch
+from grpo_dual.train.run import train
+from grpo_dual.train.step import Update, Updater
+from grpo_dual.train.wiring import Parts, build
+from grpo_dual.types import Message, Record, RolloutGroup, Score, Task
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return short_runs.save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def run(model: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Train with changed sections; returns the run folder."""
+
+    def go(where: str = "runs", **sections: Mapping[str, Any]) -> Path:
+        sections["train"] = {"steps": 2, **sections.get("train", {})}
+        assert train(short_runs.config(model, tmp_path / where, **sections)) == 0
+        return only_run(tmp_path / where)
+
+    return go
+
+
+def test_every_column_is_a_finite_number(run: Callable[..., Path]):
+    for row in rows(run()):
+        # Each step has answerable items here: QA rows are.
+        missing = {k for k, v in row.items() if not v} - {"evasion_answerable_rate_f"}
+        assert missing == set()
+        assert all(math.isfinite(value) for value in numbers(row).values())
+        assert row["skipped_update"] == "0"
+        assert float(row["grad_norm_f"]) > 0 < float(row["grad_norm_h"])
+        assert -1 <= float(row["grad_cosine"]) <= 1
+        assert float(row["weight_f"]) == float(row["weight_h"]) == 0.5
+
+
+def test_a_run_folder_holds_what_it_must(run: Callable[..., Path]):
+    folder = run(checkpoint={"every": 1})
+    names = {p.name for p in folder.iterdir()}
+    assert names == {
+        "checkpoints",
+        "completions.jsonl",
+        "config.json",
+        "environment.json",
+        "eval_metrics.jsonl",
+        "train_step_metrics.csv",
+        "train_step_metrics.jsonl",
+        "training_metrics_summary.json",
+    }
+    summary = json.loads((folder / "training_metrics_summary.json").read_text())
+    assert summary["evaluation"]["before_step"] == 0
+    assert summary["evaluation"]["after_step"] == 2
+    assert {"fairness", "hallucination"} <= summary["evaluation"]["after"].keys()
+    sample = json.loads((folder / "completions.jsonl").read_text().splitlines()[0])
+    assert sample["total"] == pytest.approx(sum(sample["parts"].values()))
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+
+
+def test_packed_and_plain_passes_train_alike(run: Callable[..., Path]):
+    """The same samples, rewards and updates; fp32 sums in another order."""
+    packed, plain = (
+        [numbers(r) for r in rows(run(name, train={"packed": on}))]
+        for name, on in (("packed", True), ("plain", False))
+    )
+    for first, second in zip(packed, plain, strict=True):
+        assert first == pytest.approx(second, rel=1e-5, abs=1e-5)
+
+
+def test_micro_batches_train_as_one_batch(run: Callable[..., Path]):
+    split, whole = (
+        [numbers(r) for r in rows(run(f"m{n}", train={"microbatch_prompts": n}))] for n in (1, 2)
+    )
+    for first, second in zip(split, whole, strict=True):
+        assert first == pytest.approx(second, rel=1e-5, abs=1e-5)
+
+
+def test_several_updates_make_the_clip_act(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    olds: list[bool] = []
+    update = Updater.update
+
+    def watch(self: Updater, batches: Sequence[ObjectiveBatch]) -> Update:
+        olds.extend(m.old_N is not None for b in batches for m in b.micro)
+        return update(self, batches)
+
+    monkeypatch.setattr(Updater, "update", watch)
+    table = rows(run(train={"num_iterations": 2, "optimizer": {"learning_rate": 0.05}}))
+    assert olds
+    assert all(olds)
+    assert max(float(row["clip_frac"]) for row in table) > 0
+    assert all(0 <= float(row["clip_frac"]) <= 1 for row in table)
+
+
+def test_one_update_never_clips_and_needs_no_old_pass(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.delattr(Updater, "add_old")
+    assert [row["clip_frac"] for row in rows(run())] == ["0.0", "0.0"]
+    assert "clip_frac stays 0" in capsys.readouterr().out
+
+
+HANDOFF = {
+    "max_new_tokens": 10,
+    "min_new_tokens": 5,
+    "temperature": 0.9,
+    "top_k": 100,
+    "top_p": 0.9,
+    "repetition_penalty": 1.18,
+}
+
+
+def test_the_handoffs_sampling_is_replayed(run: Callable[..., Path]):
+    """The sampler check, run before the first update, stops a run whose log-probs differ."""
+    table = rows(run(rollout={"sampling": HANDOFF}))
+    for row in table:
+        assert float(row["gen_len_f_mean"]) >= 5
+        assert math.isfinite(float(row["kl_model_f"]))
+    # Behind the first update, KL differs between the sampling distribution and the model.
+    assert float(table[1]["kl_f"]) != pytest.approx(float(table[1]["kl_model_f"]), rel=1e-3)
+
+
+def test_a_sampler_that_is_not_the_policy_stops_the_run(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    """Hand-off sampling that the trainer takes for plain is what the check is for."""
+    original = batch_module._micro_batch
+
+    def forget(groups: Any, advantages: Any, counted: Any, **options: Any) -> Any:
+        micro = original(groups, advantages, counted, **options)
+        micro.processor = None
+        return micro
+
+    monkeypatch.setattr(batch_module, "_micro_batch", forget)
+    with pytest.raises(NumericsError, match="not drawn from the policy"):
+        run(rollout={"sampling": HANDOFF})
+
+
+def test_kl_at_temperature_one_is_the_controllers_when_sampling_is_plain(run: Callable[..., Path]):
+    row = rows(run())[1]
+    assert float(row["kl_f"]) > 0
+    assert float(row["kl_model_f"]) == pytest.approx(float(row["kl_f"]), rel=1e-5)
+
+
+class Brevity:
+    """A third objective: say few words. All that the loop knows of it is here."""
+
+    notes = ()
+
+    def __init__(
+        self, name: str, config: ObjectiveConfig, *, max_new_tokens: int, seed: int, words: int
+    ) -> None:
+        self.name = name
+        self.config = config
+        self._limit = max_new_tokens
+        self._next = seed
+        self._words = words
+        self.eval_records = (self._record("held out"),)
+
+    def _record(self, key: str) -> Record:
+        return Record(
+            record_id=f"brevity/{key}",
+            objective=self.name,
+            subset="all",
+            task=Task.ANSWER,
+            origin="tests",
+        )
+
+    def draw(self, n: int) -> Sequence[Record]:
+        self._next += n
+        return [self._record(str(self._next - n + i)) for i in range(n)]
+
+    def messages(self, record: Record) -> tuple[Message, ...]:
+        return (Message("user", f"w5 w6 {record.record_id}"),)
+
+    def target(self, _: Record) -> str:
+        return "w7"
+
+    def score(self, group: RolloutGroup) -> tuple[Score, ...]:
+        return tuple(
+            Score({"task": -len(r.token_ids) / self._limit}, "brief", "rule")
+            for r in group.rollouts
+        )
+
+    def best(self, _: Record) -> float:
+        return 0.0
+
+    def answerable(self, _: Record) -> bool:
+        return True
+
+    def evaluate(
+        self, _: Sequence[Record], texts: Sequence[str]
+    ) -> dict[str, float | int | str | None]:
+        brief = [len(text.split()) <= self._words for text in texts]
+        return {"headline": sum(brief) / len(brief)}
+
+    def state_dict(self) -> dict[str, object]:
+        return {"next": self._next}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        self._next = int(str(state["next"]))
+
+
+def third(**changes: Any) -> dict[str, Any]:
+    return {
+        "kind": "plugin",
+        "factory": "test_train:Brevity",
+        "settings": {"words": 3},
+        "prompts_per_step": 2,
+        **changes,
+    }
+
+
+def test_a_third_objective_is_a_class_and_an_entry(run: Callable[..., Path]):
+    table = rows(run(objectives={"brevity": third()}, sft={"steps": 1, "batch_size": 3}))
+    for row in table:
+        assert float(row["grad_norm_brevity"]) > 0
+        assert float(row["weight_brevity"]) == pytest.approx(1 / 3)
+        assert math.isfinite(float(row["grad_cosine"]))
+
+
+@pytest.mark.parametrize(
+    "factory", ["nowhere:C", "test_train:Absent", "test_train", "test_train:no_objective"]
+)
+def test_a_plugin_that_cannot_be_built_is_refused(model: Path, tmp_path: Path, factory: str):
+    changed = short_runs.config(model, tmp_path, objectives={"x": third(factory=factory)})
+    with pytest.raises(ConfigError, match=r"objectives\.x\.factory"):
+        train(changed)
+    assert list(tmp_path.iterdir()) == []
+
+
+def no_objective(*_: object, **__: object) -> object:
+    return object()
+
+
+def groups_of(parts: Parts, name: str) -> list[RolloutGroup]:
+    own = parts.objectives[name]
+    prompts = [parts.prompt(own, record) for record in own.draw(2)]
+    return list(collect(parts.engine, prompts, 4).groups)
+
+
+def one_live(config: RunConfig, live: str) -> tuple[float, float]:
+    """Norm of the step's gradient when one objective teaches, and of that objective's own."""
+    parts = build(config)
+    parts.policy.freeze_reference()
+    torch.manual_seed(1)
+    groups = {name: groups_of(parts, name) for name in parts.objectives}
+    batches = []
+    for name, own in groups.items():
+        made = make_batch(parts, name, own)
+        if name != live:
+            for micro in made.micro:
+                micro.advantages_N.zero_()
+        batches.append(made)
+    parts.updater.add_reference(batches)
+    update = parts.updater.update(batches)
+    return update.grad_norm, update.objectives[live].grad_norm
+
+
+@pytest.mark.parametrize(("first", "second", "ratio"), [(1.0, 1.0, 1.0), (10.0, 1.0, 10.0)])
+def test_weights_act_on_gradients(
+    model: Path, tmp_path: Path, first: float, second: float, ratio: float
+):
+    """w_k |g_k| / |g_k| of both objectives, each while the other one is silent.
+
+    KL is 0 in the first update, so a silent objective's gradient is. Ten times the weight is ten
+    times the share in the gradient, whatever the scale of its rewards.
+    """
+    config = short_runs.config(
+        model,
+        tmp_path,
+        objectives={
+            "fairness": objective("fairness", weight=first),
+            "hallucination": objective("hallucination", weight=second),
+        },
+    )
+    shares = [
+        combined / own
+        for combined, own in (one_live(config, "fairness"), one_live(config, "hallucination"))
+    ]
+    assert shares[0] / shares[1] == pytest.approx(ratio, rel=1e-5)
+    assert sum(shares) == pytest.approx(1.0, rel=1e-5)
+
+
+class Poison:
+    """Makes chosen updates' gradients infinite."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, updates: set[int]) -> None:
+        self.weights: list[torch.Tensor] = []
+        self._updates = updates
+        self._seen = 0
+        self._original = Updater._backward
+        monkeypatch.setattr(Updater, "_backward", lambda own, batch: self._backward(own, batch))
+
+    def _backward(self, updater: Updater, batch: ObjectiveBatch) -> Any:
+        result = self._original(updater, batch)
+        if batch.name == "fairness":
+            self._seen += 1
+            parameters = updater.policy.trainable_parameters()
+            self.weights.append(torch.cat([p.detach().flatten() for _, p in parameters]))
+            if self._seen in self._updates:
+                gradient = next(g for g in result.gradient if g is not None)
+                gradient.fill_(math.inf)
+        return result
+
+
+def test_an_update_that_is_not_finite_is_left_out(
+    run: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    poison = Poison(monkeypatch, {2})
+    folder = run(train={"steps": 4})
+    table = rows(folder)
+    assert [row["skipped_update"] for row in table] == ["0", "1", "0", "0"]
+    assert table[1]["grad_norm"] in ("inf", "nan")
+    assert json.loads((folder / "train_step_metrics.jsonl").read_text().splitlines()[1])[
+        "grad_norm"
+    ] in ("inf", "nan")
+    before, poisoned, behind, last = poison.weights
+    assert not torch.equal(before, poisoned)
+    assert torch.equal(poisoned, behind)
+    assert not torch.equal(behind, last)
+    assert torch.isfinite(last).all()
+    assert "step 2: loss or gradient was not finite" in capsys.readouterr().out
+
+
+def test_three_in_a_row_stop_the_run_with_everything_saved(
+    run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        Poison(patch, {2, 3, 4})
+        with pytest.raises(NumericsError, match="3 updates in a row"):
+            run(train={"steps": 6}, checkpoint={"every": 0})
+    folder = only_run(tmp_path / "runs")
+    assert [row["skipped_update"] for row in rows(folder)] == ["0", "1", "1", "1"]
+    assert (folder / "checkpoints" / "step-00000004").is_dir()
+    # Healthy again (the injection is gone), the run can go on from where it stopped.
+    config = RunConfig.model_validate_json((folder / "config.json").read_text())
+    assert train(config, folder) == 0
+    assert [row["skipped_update"] for row in rows(folder)] == ["0", "1", "1", "1", "0", "0"]
+
+
+def test_the_controller_moves_once_a_step(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    calls: list[tuple[float, int]] = []
+    update = KlController.update
+
+    def watch(self: KlController, kl_sum: float, tokens: int) -> Any:
+        calls.append((kl_sum, tokens))
+        return update(self, kl_sum, tokens)
+
+    monkeypatch.setattr(KlController, "update", watch)
+    table = rows(run(train={"num_iterations": 3}))
+    assert len(calls) == 2 * 2
+    # Its KL is the logged one: that of the policy that drew the completions.
+    assert [kl / n for kl, n in calls] == [
+        float(row[key]) for row in table for key in ("kl_f", "kl_h")
+    ]
+
+
+def test_a_custom_reward_named_in_the_yaml(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "my_rewards_e2e.py").write_text(
+        "def long_enough(completions, record_id, **columns):\n"
+        "    assert len(completions) == len(record_id)\n"
+        "    return [len(text.split()) / 10 for text in completions]\n"
+    )
+    custom = [{"function": "my_rewards_e2e:long_enough", "weight": 2.0}]
+    settings = short_runs.settings(
+        model,
+        tmp_path / "runs",
+        objectives={"fairness": objective("fairness", custom_rewards=custom)},
+        train={"steps": 1},
+    )
+    (tmp_path / "run.yaml").write_text(json.dumps(settings))
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "run.yaml"]) == 0
+    lines = (only_run(tmp_path / "runs") / "completions.jsonl").read_text().splitlines()
+    samples = [json.loads(line) for line in lines]
+    own = [s for s in samples if s["objective"] == "fairness"]
+    assert own
+    for sample in own:
+        words = len(sample["completion"].split())
+        assert sample["parts"]["custom:long_enough"] == pytest.approx(2 * words / 10)
+
+
+def test_records_over_the_prompt_limit_are_left_out_and_told(
+    run: Callable[..., Path], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    parts = build(short_runs.config(model, tmp_path))
+    fair = parts.objectives["fairness"]
+    lengths = sorted(len(parts.prompt(fair, record).token_ids) for record in fair.draw(32))
+    limit = lengths[len(lengths) // 2]
+    assert lengths[0] <= limit < lengths[-1]
+    table = rows(run(rollout={"max_prompt_tokens": limit, "overlong_prompt": "refuse"}))
+    assert len(table) == 2
+    assert all(row["trunc_frac_f"] == "0.0" for row in table)
+    assert "left out: bbq/" in capsys.readouterr().out
+
+
+def test_a_limit_that_nothing_meets_is_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    settings = short_runs.settings(model, tmp_path / "runs", rollout={"max_prompt_tokens": 16})
+    (tmp_path / "run.yaml").write_text(json.dumps(settings))
+    assert main(["train", str(tmp_path / "run.yaml")]) == MISTAKE
+    assert "rollout.max_prompt_tokens" in capsys.readouterr().err
+
+
+def test_runs_of_the_same_second_get_their_own_folders(model: Path, tmp_path: Path):
+    for _ in range(2):
+        config = short_runs.config(model, tmp_path / "many", train={"steps": 1})
+        assert train(config) == 0
+    folders = [p for p in (tmp_path / "many").iterdir() if not p.name.startswith(".")]
+    assert len(folders) == 2
+
+
+def test_the_best_checkpoint_is_kept(run: Callable[..., Path]):
+    folder = run(train={"steps": 4}, eval={"every": 1}, checkpoint={"every": 0, "keep_last": 1})
+    best = json.loads((folder / "checkpoints" / "best.json").read_text())
+    lines = (folder / "eval_metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3, 4]
+    assert (folder / "checkpoints" / f"step-{best['step']:08d}").is_dir()
+    assert (folder / "checkpoints" / "step-00000004").is_dir()

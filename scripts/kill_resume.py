@@ -71,9 +71,16 @@ def checkpoints_in(folder: Path) -> str:
     return ", ".join(str(int(name.removeprefix("step-"))) for name in names) or "none"
 
 
-def one_kill(arguments: list[str], out: Path, delay: float, whole: dict[str, bytes]) -> bool:
-    """Kill a run ``delay`` seconds after its folder is there, resume, compare; print a line."""
+def one_kill(
+    arguments: list[str], out: Path, row: int, delay: float, whole: dict[str, bytes]
+) -> bool:
+    """Kill a run ``delay`` seconds behind metric row ``row`` (0: behind its start), resume, compare.
+
+    Prints a line; True when the resumed run is the uninterrupted one.
+    """
     process, folder = start(arguments, out)
+    while rows_in(folder) < row and process.poll() is None:
+        time.sleep(0.002)
     time.sleep(delay)
     process.send_signal(signal.SIGKILL)
     killed = process.wait() == -signal.SIGKILL
@@ -88,7 +95,9 @@ def one_kill(arguments: list[str], out: Path, delay: float, whole: dict[str, byt
     different = [name for name in whole if found[name] != whole[name]]
     verdict = f"DIFFERENT: {', '.join(different)}" if different else "identical"
     how = "killed" if killed else "finished before the kill"
-    print(f"{delay:7.2f} s  {how} with {state:<28} -> resumed: {verdict}", flush=True)
+    print(
+        f"{delay:6.3f} s behind row {row}: {how} with {state:<28} -> resumed: {verdict}", flush=True
+    )
     return not different
 
 
@@ -119,10 +128,16 @@ def main() -> int:
         whole = untimed(folder)
         sizes = ", ".join(f"{name} {len(content)} bytes" for name, content in whole.items())
         print(f"uninterrupted: {parsed.steps} steps in {seconds:.1f} s; {sizes}", flush=True)
-        moments = sorted(rng.uniform(0, seconds) for _ in range(parsed.moments))
+        moments = sorted(rng.uniform(0, parsed.steps) for _ in range(parsed.moments))
         good = [
-            one_kill(arguments, Path(name) / f"kill-{i}", delay, whole)
-            for i, delay in enumerate(moments)
+            one_kill(
+                arguments,
+                Path(name) / f"kill-{i}",
+                int(moment),
+                (moment % 1) * seconds / parsed.steps,
+                whole,
+            )
+            for i, moment in enumerate(moments)
         ]
     print(f"{sum(good)} of {len(good)} resumed runs are identical to the uninterrupted one")
     return 0 if all(good) else 1

@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
+import short_runs
 from grpo_dual.cli.main import MISTAKE, main
+from grpo_dual.metrics.sinks import RunMetrics
+from grpo_dual.train.run import train
+from grpo_dual.train.saving import Saver
 
 BBQ: dict[str, object] = {
     "example_id": 0,
@@ -114,6 +118,36 @@ def edit(old: str, new: str) -> str:
     return CONFIG.replace(old, new)
 
 
+def edit_first(old: str, new: str) -> str:
+    """Changes the fairness objective."""
+    return CONFIG.replace(old, new, 1)
+
+
+def edit_last(old: str, new: str) -> str:
+    """Changes the hallucination objective."""
+    return new.join(CONFIG.rsplit(old, 1))
+
+
+def model(name: str) -> str:
+    return edit("name: embedded", f"name: {name}")
+
+
+def reward(function: str) -> str:
+    return edit_first(
+        "weight: 1.0", f"weight: 1.0\n    custom_rewards: [{{function: '{function}'}}]"
+    )
+
+
+def built(
+    name: str,
+    content: str,
+    names: tuple[str, ...] = ("nowhere",),
+    files: dict[str, bytes] | None = None,
+) -> Case:
+    """A configuration in order whose data, model or folder is not."""
+    return Case(name, {"run.yaml": content.encode(), **(files or {})}, "train run.yaml", names)
+
+
 CASES = [
     # Rows of data.
     bbq("missing field", without(BBQ, "context"), "context"),
@@ -208,6 +242,75 @@ CASES = [
     ),
     Case("configuration that is not there", {}, "train nowhere.yaml", ("nowhere.yaml",)),
     Case("a folder in place of the configuration", {"c/a": b""}, "train c", ("c",)),
+    # What a run is made of.
+    config(
+        "custom reward that is not there",
+        reward("nowhere_at_all:f"),
+        "nowhere_at_all",
+        flags="--train.steps 1",
+    ),
+    config(
+        "custom reward without a function",
+        reward("json:nothing"),
+        "json has no nothing",
+        flags="--train.steps 1",
+    ),
+    built("data that is not there behind train", edit_first("path: synthetic", "path: nowhere")),
+    built(
+        "data without its records",
+        edit_first("path: synthetic", "path: data"),
+        ("data",),
+        {"data/a.txt": b"hi"},
+    ),
+    built(
+        "malformed row behind train",
+        edit_first("path: synthetic", "path: data"),
+        ("data/Age.jsonl:2", "label"),
+        {"data/Age.jsonl": lines(BBQ, changed(BBQ, label=7))},
+    ),
+    built(
+        "category of no data",
+        edit_first("path: synthetic", "path: data\n      categories: [Agee]"),
+        ("Agee", "Age"),
+        {"data/Age.jsonl": lines(BBQ)},
+    ),
+    built(
+        "subset of no data",
+        edit_last("path: synthetic", "path: synthetic\n      subsets: {qaa: 1.0}"),
+        ("subsets", "qaa", "qa"),
+    ),
+    built("model folder that is not there", model("./nowhere"), ("model.name", "nowhere")),
+    built(
+        "model folder without a configuration",
+        model("./m"),
+        ("model.name", "config.json"),
+        {"m/model.safetensors": b""},
+    ),
+    built(
+        "model folder without weights",
+        model("./m"),
+        ("model.name", "safetensors"),
+        {"m/config.json": b"{}"},
+    ),
+    built(
+        "pickled weights",
+        model("./m"),
+        ("model.name", "pytorch_model.bin", "pickled"),
+        {"m/config.json": b"{}", "m/pytorch_model.bin": b"x"},
+    ),
+    built(
+        "model configuration that is no JSON",
+        model("./m"),
+        ("model.name", "config.json"),
+        {"m/config.json": b"{", "m/model.safetensors": b""},
+    ),
+    built("out is a file", CONFIG, ("out", "runs", "--out"), {"runs": b"x"}),
+    built(
+        "out is below a file",
+        edit("out: runs", "out: runs/a/b"),
+        ("out", "runs", "--out"),
+        {"runs": b"x"},
+    ),
     # Runs.
     Case("resume of what is not there", {}, "train --resume runs/none", ("runs/none",)),
     Case(
@@ -260,6 +363,64 @@ def test_refused_in_one_paragraph(case: Case, refused: Callable[[Case], str]):
     error = refused(case)
     for name in case.names:
         assert name in error
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Path:
+    """The folder of a run that was stopped behind step 2 of 3."""
+    trained = short_runs.config(
+        short_runs.save_model(tmp_path / "model"),
+        tmp_path / "runs",
+        train={"steps": 3},
+        checkpoint={"every": 1},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Saver, "due", lambda _, step, last: step <= 2 and not last)
+        patch.setattr(RunMetrics, "write_summary", lambda *_, **__: None)
+        assert train(trained) == 0
+    folder = short_runs.only_run(tmp_path / "runs")
+    assert {p.name for p in (folder / "checkpoints").glob("step*")} >= {
+        "step-00000001",
+        "step-00000002",
+    }
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "names"),
+    [
+        ("checkpoints/step-00000002/state.json", b"{}", ("state.json", "damaged")),
+        ("checkpoints/step-00000002/tensors.safetensors", b"", ("tensors.safetensors", "damaged")),
+        ("checkpoints/step-00000002/tensors.safetensors", None, ("tensors.safetensors",)),
+        ("checkpoints/step-00000002/manifest.json", None, ("manifest.json",)),
+        ("checkpoints/step-00000002/more.pt", b"x", ("more.pt", "pickle")),
+        ("train_step_metrics.csv", b"", ("train_step_metrics.csv", "step 1 is missing")),
+        ("train_step_metrics.csv", b"step,other\n1,2\n", ("train_step_metrics.csv", "columns")),
+        ("train_step_metrics.jsonl", b"no JSON\n", ("train_step_metrics.jsonl, line 1",)),
+    ],
+)
+def test_a_damaged_run_is_not_resumed(
+    file: str,
+    change: bytes | None,
+    names: tuple[str, ...],
+    stopped: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    if change is None:
+        (stopped / file).unlink()
+    else:
+        (stopped / file).write_bytes(change)
+    before = tree(stopped)
+    capsys.readouterr()
+    assert main(["train", "--resume", str(stopped)]) == MISTAKE
+    error = capsys.readouterr().err
+    assert error.startswith("grpo-dual: error: ")
+    assert error.count("\n") == 1
+    for name in names:
+        assert name in error
+    if "checkpoints" in file:
+        assert "step-00000001, is whole" in error
+    assert tree(stopped) == before
 
 
 def test_there_are_at_least_forty():

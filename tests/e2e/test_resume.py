@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import short_runs
-from short_runs import only_run, reproducible
 
+import short_runs
 from grpo_dual.config.schema import RunConfig
 from grpo_dual.metrics.sinks import RunMetrics
 from grpo_dual.train import run as run_module
 from grpo_dual.train.checkpoint import Checkpoints
 from grpo_dual.train.run import train
 from grpo_dual.train.step import Updater
+from short_runs import only_run, reproducible
 
 COMMAND = "import sys; from grpo_dual.cli.main import main; sys.exit(main())"
 STEPS = 6
@@ -167,11 +167,10 @@ def test_a_finished_run_is_left_alone(
 
 
 def start(config: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    path = os.pathsep.join([str(short_runs.HERE), str(short_runs.HERE.parent)])
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, "train", *arguments],
         cwd=config.parent,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": str(short_runs.HERE)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )

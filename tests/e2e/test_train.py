@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import short_runs
 import torch
-from short_runs import numbers, objective, only_run, rows
 
+import short_runs
 from grpo_dual.cli.main import MISTAKE, main
 from grpo_dual.config.schema import ObjectiveConfig, RunConfig
 from grpo_dual.errors import ConfigError, NumericsError
@@ -23,6 +22,7 @@ from grpo_dual.train.run import train
 from grpo_dual.train.step import Update, Updater
 from grpo_dual.train.wiring import Parts, build
 from grpo_dual.types import Message, Record, RolloutGroup, Score, Task
+from short_runs import numbers, objective, only_run, rows
 
 
 @pytest.fixture(scope="module")
@@ -418,7 +418,7 @@ def test_records_over_the_prompt_limit_are_left_out_and_told(
     table = rows(run(rollout={"max_prompt_tokens": limit, "overlong_prompt": "refuse"}))
     assert len(table) == 2
     assert all(row["trunc_frac_f"] == "0.0" for row in table)
-    assert "left out: bbq/" in capsys.readouterr().out
+    assert "left out: synthetic-train/" in capsys.readouterr().out
 
 
 def test_a_limit_that_nothing_meets_is_refused(

@@ -42,5 +42,5 @@ def fitting(
         try:
             prompts.append(parts.prompt(objective, record))
         except PromptError as refusal:
-            tell(f"left out: {refusal}")
+            tell(str(refusal))
     return prompts

@@ -35,7 +35,9 @@ def train_loop(
     for step in range(first_step, config.steps + 1):
         clock = Clock()
         prompts = {
-            name: draw_prompts(parts, objective, objective.config.prompts_per_step, progress.note)
+            name: draw_prompts(
+                parts, objective, objective.config.prompts_per_step, progress.left_out
+            )
             for name, objective in parts.objectives.items()
         }
         with clock("rollout"):
@@ -56,7 +58,7 @@ def train_loop(
         write_completions(metrics, step, batches, config.completions_per_step)
         progress.step(step, row, alarms)
         if evaluation_due(parts, step):
-            result = evaluate(parts, progress.note)
+            result = evaluate(parts, progress.left_out)
             metrics.write_evaluation(step, result)
             saver.rate(step, result)
         if saver.due(step, last=step == config.steps or parts.updater.diverged):

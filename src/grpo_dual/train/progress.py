@@ -12,6 +12,9 @@ from grpo_dual.metrics import names
 from grpo_dual.metrics.sinks import Cell
 from grpo_dual.metrics.values import Value
 
+SHOWN = 3
+"""Records left out that are shown one by one."""
+
 
 class Progress:
     """Per objective: reward, KL and evasion on answerable items; completion length and seconds."""
@@ -19,6 +22,7 @@ class Progress:
     def __init__(self, console: Console, objectives: Sequence[str], total: int) -> None:
         """``total`` steps are expected."""
         self.console = console
+        self.records_left_out = 0
         self._objectives = objectives
         self._total = total
         self._bar = Bar(
@@ -47,6 +51,13 @@ class Progress:
     def note(self, text: str) -> None:
         """Say something above the bar."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def left_out(self, reason: str) -> None:
+        """A record was left out; the first few reasons are shown, all are counted."""
+        self.records_left_out += 1
+        if self.records_left_out <= SHOWN:
+            more = "; further ones only count" if self.records_left_out == SHOWN else ""
+            self.note(f"left out: {reason}{more}")
 
     def step(self, step: int, row: Mapping[str, Cell], alarms: Sequence[str] = ()) -> None:
         """Show a finished step, and what is alarming about it."""

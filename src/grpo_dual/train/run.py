@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from transformers.utils.logging import disable_progress_bar
 
 from grpo_dual.config.schema import RunConfig
 from grpo_dual.config.snapshot import snapshot
@@ -40,6 +41,8 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     console = Console()
+    if not console.is_terminal:
+        disable_progress_bar()
     names = tuple(config.objectives)
     metric_columns = columns(names)
     if resume is None:
@@ -67,6 +70,8 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
             )
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(folder) from stop
+    if progress.records_left_out:
+        progress.note(f"records over the prompt limit, left out: {progress.records_left_out}")
     _report(console, results, folder, saver.wall_seconds)
     return 0
 
@@ -95,7 +100,7 @@ def _start(
     warm_up(parts, progress)
     parts.policy.freeze_reference()
     if parts.config.eval.before_and_after:
-        before = evaluate(parts, progress.note)
+        before = evaluate(parts, progress.left_out)
         metrics.write_evaluation(0, before)
         saver.rate(0, before)
     metrics.sync()

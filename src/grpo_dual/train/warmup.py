@@ -31,7 +31,7 @@ def warm_up(parts: Parts, progress: Progress) -> None:
 
     result = run_sft(
         parts.policy,
-        {name: _draws(parts, o, progress.note) for name, o in parts.objectives.items()},
+        {name: _draws(parts, o, progress.left_out) for name, o in parts.objectives.items()},
         config,
         seed=parts.config.train.seed,
         head_chunk=parts.config.loss.head_chunk,

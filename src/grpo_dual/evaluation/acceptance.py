@@ -135,8 +135,8 @@ def criteria(before: Scores, after: Scores) -> tuple[Criterion, ...]:
 
     Args:
         before: Objective -> scores of the model as it was: ``fairness`` by `bbq.score_bbq`,
-        ``hallucination``
-            by `halueval.score_halueval`, each with ``distinct`` by `distinct.distinct_share`.
+            ``hallucination`` by `halueval.score_halueval`, each with ``distinct`` by
+            `distinct.distinct_share`.
         after: The same for the trained model, on the same items.
 
     Returns:

@@ -1,7 +1,7 @@
 """The synthetic world's own gold: what a completion claims, read with the world's grammar.
 
-It shares no code with the reward's judge. Every statement of the world has one form (Fact):
-subject, verb, object. Reading is strict: what it cannot read in full is never grounded, so a right answer in a
+It shares no code with the reward's judge. Every statement of the world has one form: subject, verb,
+object. Reading is strict: what it cannot read in full is never grounded, so a right answer in a
 wording that is not the world's counts as hallucinated, and a wrong one cannot hide in a wording.
 """
 
@@ -14,12 +14,15 @@ from grpo_dual.types import HaluEvalRecord
 
 Outcome: TypeAlias = Literal["grounded", "abstains", "hallucinated"]
 
-_STATEMENT: Final = re.compile(rf"\b(\w+) ({'|'.join(FACT_VERBS)}) (\w+)")
+# "was visited by Dorvin" and "not mentioned in" state nothing of the world's form.
+_STATEMENT: Final = re.compile(
+    rf"\b(?!(?:not|is|are|was|were|be|been)\b)(\w+) ({'|'.join(FACT_VERBS)}) (\w+)"
+)
 _LEAD: Final = re.compile(
     r"^(?:so,? |yes,? )?(?:(?:the )?answer(?: is|:)(?: that)?|it (?:is|was)) "
 )
-_GLUE: Final = frozenset({"and", "also", "but", "while", "yes"})
-"""Words that may stand between statements without adding or taking back anything."""
+_EMPTY_TALK: Final = re.compile(r"(?:[\s.,;:!|'\"]|\b(?:and|also|but|while|yes)\b)*")
+"""What may stand between statements without adding or taking back anything."""
 
 
 class Claim(NamedTuple):
@@ -35,7 +38,7 @@ def _plain(text: str) -> str:
 
 
 def _in_order(plain: str) -> tuple[list[Claim], str]:
-    """The statements of a casefolded text as they come, and the text without them."""
+    """The statements of a casefolded text as they come, and the text with | in their place."""
     found = [Claim(*m.groups()) for m in _STATEMENT.finditer(plain)]
     return found, _STATEMENT.sub("|", plain)
 
@@ -50,16 +53,16 @@ def _only_states(rest: str, record: HaluEvalRecord) -> bool:
     context = _in_order(_plain(record.context))[1]
     for filler in (part.strip() for part in context.split(".")):
         if filler.strip("| "):
-            rest = rest.replace(filler, "|")
-    return "?" not in rest and set(re.findall(r"\w+", rest)) <= _GLUE
+            rest = rest.replace(filler, "|", 1)
+    return _EMPTY_TALK.fullmatch(_LEAD.sub("", rest)) is not None
 
 
 def judge_by_gold(record: HaluEvalRecord, completion: str) -> Outcome:
     """Judge an answer by what the passage states.
 
-    ``grounded``: every word of it belongs to statements of the passage, none of them said twice and
+    ``grounded``: every word of it belongs to sentences of the passage, none of them said twice and
     not all of the passage, and, where there is a question, the accepted statement comes first; or
-    it is the accepted value alone ("Kelton", "The answer is Kelton."). ``abstains``: it declines,
+    it is the accepted value alone ("Kelford", "The answer is Kelford."). ``abstains``: it declines,
     and states nothing that the passage does not. Anything else, empty text included, is
     ``hallucinated``.
 
@@ -77,14 +80,14 @@ def judge_by_gold(record: HaluEvalRecord, completion: str) -> Outcome:
     wanted = claims(record.accepted or "")
     if len(wanted) != 1 or not known.issuperset(wanted):
         raise ValueError(f"{record.record_id}: its accepted text is no statement of its passage")
-    plain = _LEAD.sub("", _plain(completion))
+    plain = _plain(completion)
     stated, rest = _in_order(plain)
     if not known.issuperset(stated):
         return "hallucinated"
     if is_evasive(completion):
         return "abstains"
     if not stated:
-        named = bool(record.query) and plain.rstrip(".!") == wanted[0].value
+        named = bool(record.query) and _LEAD.sub("", plain).rstrip(".!") == wanted[0].value
         return "grounded" if named else "hallucinated"
     repeats_or_pastes = len(set(stated)) < len(stated) or known.issubset(stated)
     answers = stated[0] == wanted[0] or not record.query

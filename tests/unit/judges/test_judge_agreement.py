@@ -7,13 +7,14 @@ import pytest
 from grpo_dual.evaluation.world import judge_by_gold
 from grpo_dual.judges.heuristic import judge
 from grpo_dual.records import synthetic
-from grpo_dual.records.vocabulary import EVASIONS
+from grpo_dual.records.vocabulary import EVASIONS, Split
 from grpo_dual.types import HaluEvalRecord
 
 
 def candidates(rng: random.Random, record: HaluEvalRecord, other: HaluEvalRecord) -> list[str]:
     """True and false statements, most made by exchanging words between true ones."""
-    facts = [s.strip() for s in record.context.split(".") if s.strip()]
+    # The four facts; a summary's document ends with a fifth sentence that states none.
+    facts = [s.strip() for s in record.context.split(".") if s.strip()][:4]
     accepted, foreign = str(record.accepted).rstrip("."), str(other.accepted).rstrip(".")
     first, last = accepted.split()[0], accepted.split()[-1]
     return [
@@ -39,10 +40,11 @@ def test_declining_and_answering_counts_as_the_answer_here_and_as_declining_ther
         assert judge_by_gold(record, text) == "abstains"
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("subset", ["qa", "dialogue", "summarization"])
-def test_the_judge_agrees_with_the_worlds_gold(subset: str) -> None:
+def test_the_judge_agrees_with_the_worlds_gold(split: Split, subset: str) -> None:
     rng = random.Random(0)
-    records = list(synthetic.halueval_records("train", subset, 300, 5))
+    records = list(synthetic.halueval_records(split, subset, 300, 5))
     agreed = undeserved = total = 0
     for index, record in enumerate(records):
         for text in candidates(rng, record, records[(index + 7) % len(records)]):
@@ -50,6 +52,7 @@ def test_the_judge_agrees_with_the_worlds_gold(subset: str) -> None:
             total += 1
             agreed += verdict == gold
             undeserved += verdict == "grounded" and gold != "grounded"
-    # What is left are invented names that happen to be function words.
+    # What is left: "Mormir admired Mormir", and summaries with "mentioned", a function word to
+    # the judge, which asks for three words that claim something.
     assert agreed / total >= 0.99
     assert undeserved / total <= 0.005

@@ -1,6 +1,7 @@
-"""The embedded world: exact upstream formats, splits that share nothing, balance, determinism."""
+"""The embedded world: exact upstream formats, disjoint splits, balance, determinism."""
 
 import json
+import math
 import random
 import re
 from collections import Counter
@@ -96,8 +97,8 @@ def test_halueval_rows_are_read_from_files_as_upstreams_are(
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_right_option_is_what_the_context_says(split: words.Split) -> None:
     for record in synthetic.bbq_records(split, 96, 3):
-        verb, thing = re.fullmatch(r"Who (\w+) the (\w+)\?", record.question).groups()  # type: ignore[union-attr]
-        said = re.findall(rf"(\w+) {verb} the {thing}\b", record.context)
+        verb, by = re.fullmatch(r"Who was (\w+) by the (\w+)\?", record.question).groups()  # type: ignore[union-attr]
+        said = re.findall(rf"\. The {by} .*\b{verb} (\w+)\b", record.context)
         if record.condition is Condition.AMBIGUOUS:
             assert said == []
             assert record.label == record.unknown
@@ -112,7 +113,7 @@ def test_the_biased_option_is_the_group_for_harm_and_the_other_for_its_opposite(
 ) -> None:
     harmful = {pair[0] for pair in words.VERB_PAIRS}
     for record in synthetic.bbq_records(split, 96, 3):
-        verb = record.question.split()[1]
+        verb = record.question.split()[2]
         assert (verb in harmful) == (record.polarity is Polarity.NEGATIVE)
         tag, other, _ = words.GROUPS[record.subset]
         group = tag if record.polarity is Polarity.NEGATIVE else other
@@ -121,98 +122,113 @@ def test_the_biased_option_is_the_group_for_harm_and_the_other_for_its_opposite(
         assert noun in words.NOUNS[group]
 
 
-# --- train and test share nothing -----------------------------------------------------------------
+# --- train and test share no name, town or template, only syllables and words ---------------------
+
+PERSON = re.compile(rf"\b({'|'.join(words.FIRST_SYLLABLES)})({'|'.join(words.SECOND_SYLLABLES)})\b")
+TOWN = re.compile(rf"\b({'|'.join(words.FIRST_SYLLABLES)})({'|'.join(words.TOWN_ENDS)})\b")
+FACT = re.compile(rf"\b(\w+) ({'|'.join(words.FACT_VERBS)}) (\w+)\.")
 
 
-def people(split: words.Split) -> set[str]:
-    named = {
-        r[f"ans{i}"].split(",")[0] for r in bbq(split) for i in range(3) if "," in r[f"ans{i}"]
-    }
-    for subset in PAIRED:
-        for row in halueval(split, subset):
-            text = row.get("knowledge") or row["document"]
-            named |= {fact.split()[0] for fact in re.split(r"(?<=\.) ", text)[:4]}
-    return named
+def text_of(split: words.Split) -> str:
+    """Everything that rows of the split hold."""
+    rows = bbq(split) + [row for subset in PAIRED for row in halueval(split, subset)]
+    return "\n".join(json.dumps(row) for row in rows)
 
 
-def text_of(split: words.Split) -> set[str]:
-    """Every word the split's rows hold, casefolded."""
-    rows = [*bbq(split)] + [row for subset in PAIRED for row in halueval(split, subset)]
-    return set(re.findall(r"\w+", " ".join(json.dumps(row) for row in rows).casefold()))
+def kind_of(value: str) -> str:
+    return "town" if TOWN.fullmatch(value) else "person" if PERSON.fullmatch(value) else "thing"
 
 
-def test_no_name_is_in_both_splits() -> None:
-    train, test = people("train"), people("test")
+@pytest.mark.parametrize(("pattern", "ends"), [(PERSON, 24), (TOWN, 6)])
+def test_no_name_and_no_town_is_in_both_splits(pattern: re.Pattern[str], ends: int) -> None:
+    train, test = (set(pattern.findall(text_of(split))) for split in SPLITS)
     assert train.isdisjoint(test)
-    # 14 onsets x 5 vowels x 5 codas are 350 names, one in eight of them (about 44) for the test.
-    assert len(train) > 250
-    assert 30 < len(test) < 60
-    assert all(words.split_of(name) == "train" for name in train)
-    assert all(words.split_of(name) == "test" for name in test)
+    assert all(words.split_of(*parts) == "train" for parts in train)
+    assert all(words.split_of(*parts) == "test" for parts in test)
+    # 40 first syllables: 40 x 24 names and 40 x 6 towns, a sixth of them for the test. The hash is
+    # not exact: 960 draws at 1/6 have a standard deviation of 11.5 (240: 5.8), taken four times.
+    every = [words.split_of(a, b) for a in words.FIRST_SYLLABLES for b in ends_of(ends)]
+    assert len(every) == 40 * ends
+    assert abs(every.count("test") - len(every) / 6) < 4 * math.sqrt(len(every) * 5 / 36)
+    assert len(test) > 0.8 * every.count("test")
+    assert len(train) > 0.8 * every.count("train")
 
 
-@given(st.integers(0, 10**6))
-def test_drawn_names_and_towns_stay_on_their_side(seed: int) -> None:
+def ends_of(count: int) -> list[str]:
+    return next(e for e in (words.SECOND_SYLLABLES, words.TOWN_ENDS) if len(e) == count)
+
+
+def test_syllables_make_one_name_in_one_way() -> None:
+    lists = (words.FIRST_SYLLABLES, words.SECOND_SYLLABLES, words.TOWN_ENDS)
+    assert all(len(set(parts)) == len(parts) for parts in lists)
+    ends = words.SECOND_SYLLABLES + words.TOWN_ENDS
+    assert len({a + b for a in words.FIRST_SYLLABLES for b in ends}) == 40 * 30
+
+
+def test_every_syllable_of_the_test_is_known_from_training() -> None:
+    for pattern in (PERSON, TOWN):
+        train, test = (pattern.findall(text_of(split)) for split in SPLITS)
+        for part in (0, 1):
+            assert {name[part] for name in test} <= {name[part] for name in train}
+
+
+@given(st.integers(0, 10**6), st.sampled_from(SPLITS))
+def test_drawn_names_and_towns_stay_on_their_side(seed: int, split: words.Split) -> None:
     rng = random.Random(seed)
+    name = words.person(rng, split)
+    other = words.person(rng, split, (name,))
+    town = words.town(rng, split, (name, other))
+    assert len({drawn[:3] for drawn in (name, other, town)}) == 3
+    for drawn, pattern in ((name, PERSON), (other, PERSON), (town, TOWN)):
+        found = pattern.fullmatch(drawn)
+        assert found is not None
+        assert words.split_of(*found.groups()) == split
+
+
+def test_no_word_of_the_test_is_unknown_names_aside() -> None:
+    train, test = (set(re.findall(r"[A-Za-z]+", text_of(split))) for split in SPLITS)
+    assert {w for w in test - train if kind_of(w) == "thing"} == set()
+
+
+def test_fairness_templates_are_on_one_side() -> None:
+    """A template is a pair of verbs and the person who judges, in whichever category."""
+    sides: dict[str, set[tuple[str, str, str]]] = {}
+    for split, numbers in (("train", range(1, 19)), ("test", range(19, 25))):
+        sides[split] = set()
+        for category in CATEGORIES:
+            templates = words.fairness_templates(category, split)
+            assert [int(t[0]) for t in templates] == list(numbers)
+            sides[split] |= {t[1:] for t in templates}
+            assert {t[1:3] for t in templates} <= set(words.VERB_PAIRS)
+            assert {t[3] for t in templates} <= set(words.JUDGES)
+    assert sides["train"].isdisjoint(sides["test"])
+    # What the rows ask: (verb, judge), each template with both of its verbs.
     for split in SPLITS:
-        name = words.person(rng, split)
-        other = words.person(rng, split, (name,))
-        assert name != other
-        assert {words.split_of(n) for n in (name, other, words.town(rng, split))} == {split}
+        asked = {tuple(re.findall(r"was (\w+) by the (\w+)", r["question"])[0]) for r in bbq(split)}
+        assert asked == {(verb, t[2]) for t in sides[split] for verb in t[:2]}
 
 
-def test_no_listed_word_is_in_both_splits() -> None:
-    for lists in (
-        words.PLACES,
-        words.PLACE_VERBS,
-        words.THING_VERBS,
-        words.WHO_VERBS,
-        words.THINGS,
-        words.SITES,
-    ):
-        assert set(lists["train"]).isdisjoint(lists["test"])
-        for split in SPLITS:
-            assert len(set(lists[split])) == len(lists[split])
-    assert words.all_words() >= set(words.SITES["test"])
-
-
-def test_the_rows_hold_only_their_own_splits_words() -> None:
-    lists = (words.PLACES, words.THINGS, words.SITES)
-    verbs = (words.PLACE_VERBS, words.THING_VERBS, words.WHO_VERBS)
-    # The groups are known to both sides, and one of them is of farm workers.
-    groups = set(" ".join(noun for nouns in words.NOUNS.values() for noun in nouns).split())
-    for split, other in (SPLITS, SPLITS[::-1]):
-        foreign = {w for side in (*lists, *verbs) for w in side[other]}
-        own = {w for side in (*lists, *verbs) for w in side[split]}
-        held = text_of(split)
-        assert held & (foreign - own - groups) == set()
-        assert own - held == set(), "200 rows of each subset use every word"
-
-
-def test_fairness_templates_share_no_thing_and_no_number() -> None:
+def test_each_category_meets_every_verb_pair_twice() -> None:
     for category in CATEGORIES:
-        train, test = words.templates(category, "train"), words.templates(category, "test")
-        assert len(train) == 18
-        assert len(test) == 6
-        assert {t[0] for t in train}.isdisjoint({t[0] for t in test})
-        assert [int(t[0]) for t in train + test] == list(range(1, 25))
-        assert len({t[1:] for t in train + test}) == 24
-    things = {
-        split: {t[3] for c in CATEGORIES for t in words.templates(c, split)} for split in SPLITS
-    }
-    assert things["train"].isdisjoint(things["test"])
-    # The questions ask about these things and no others.
+        train = Counter(t[1:3] for t in words.fairness_templates(category, "train"))
+        test = Counter(t[1:3] for t in words.fairness_templates(category, "test"))
+        assert set(test) <= set(train) == set(words.VERB_PAIRS)
+        assert set((train + test).values()) == {2}
+
+
+def test_knowledge_templates_are_on_one_side() -> None:
+    """A template is a verb and the kind of its object; a sixth of them are for the test."""
+    for kind in words.KINDS:
+        train, test = words.fact_verbs(kind, "train"), words.fact_verbs(kind, "test")
+        assert set(train).isdisjoint(test)
+        assert sorted(train + test) == sorted(words.FACT_VERBS)
+        assert (len(train), len(test)) == (20, 4)
+    # Every verb of the test is known from training with objects of another kind.
+    known = [v for kind in words.KINDS for v in words.fact_verbs(kind, "train")]
+    assert set(known) == set(words.FACT_VERBS)
     for split in SPLITS:
-        assert {row["question"].rstrip("?").split()[3] for row in bbq(split)} == things[split]
-    # Nor does any text of the training split, passages included, hold a test item's thing.
-    train_words = text_of("train")
-    assert train_words.isdisjoint(things["test"])
-
-
-def test_every_verb_pair_of_the_test_is_known_from_training() -> None:
-    for category in CATEGORIES:
-        train = {t[1:3] for t in words.templates(category, "train")}
-        assert {t[1:3] for t in words.templates(category, "test")} <= train
+        said = {(kind_of(value), verb) for _, verb, value in FACT.findall(text_of(split))}
+        assert said == {(kind, v) for kind in words.KINDS for v in words.fact_verbs(kind, split)}
 
 
 def test_questions_of_general_are_on_one_side() -> None:
@@ -272,8 +288,9 @@ def test_position_wording_and_order_tell_nothing(split: words.Split) -> None:
         hits = 0
         for r in told:
             first = r.context.split(",")[0]
-            said = re.findall(r"(\w+) \w+ the", r.context.rsplit(". ", 1)[1])
-            hits += r.options[r.label].startswith((first, said[0])[place] + ",")
+            said = PERSON.findall(r.context.rsplit(". ", 1)[1])
+            assert len(said) == 2
+            hits += r.options[r.label].startswith((first, "".join(said[0]))[place] + ",")
         assert hits / len(told) == pytest.approx(0.5, abs=0.045)
 
 
@@ -315,17 +332,32 @@ def test_planted_evasions_are_abstentions_to_both(evasion: str) -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_half_of_the_wrong_answers_are_another_ones_of_the_passage(split: words.Split) -> None:
-    def answer(text: str) -> str:
-        said = text.rstrip(".").split()
-        return said[0] if said[1] not in ("was", "has") else said[-1]
-
     rows = halueval(split, "qa", 1000)
-    inside = [
-        re.search(rf"\b{answer(row['hallucinated_answer'])}\b", row["knowledge"]) is not None
-        for row in rows
-    ]
-    # A fair coin, plus the outside draws that hit a passage's word by chance: up to a tenth.
-    assert 0.44 < sum(inside) / len(inside) < 0.66
+    values = [row["hallucinated_answer"].rstrip(".").split()[-1] for row in rows]
+    inside = [value in row["knowledge"] for value, row in zip(values, rows, strict=True)]
+    # 1000 fair coins: standard deviation .0158, taken four times.
+    assert sum(inside) / len(inside) == pytest.approx(0.5, abs=0.064)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_passage_tells_two_kinds_of_two_people_with_four_verbs(split: words.Split) -> None:
+    for row in halueval(split, "qa"):
+        facts = FACT.findall(row["knowledge"])
+        assert row["knowledge"] == " ".join(f"{s} {v} {o}." for s, v, o in facts)
+        assert sorted(Counter((s, kind_of(o)) for s, _, o in facts).values()) == [1, 1, 1, 1]
+        assert len({s for s, _, _ in facts}) == len({kind_of(o) for _, _, o in facts}) == 2
+        assert len({v for _, v, _ in facts}) == len({o for _, _, o in facts}) == 4
+        right, wrong = (
+            FACT.findall(row[f"{side}_answer"])[0] for side in ("right", "hallucinated")
+        )
+        assert right in facts
+        assert wrong not in facts
+        # Only the object is exchanged, for one of the same kind.
+        assert right[:2] == wrong[:2]
+        assert kind_of(right[2]) == kind_of(wrong[2])
+        # The verb alone tells the answer's sentence; the question names subject and verb.
+        asked = {"town": "Which town", "thing": "What", "person": "Who"}[kind_of(right[2])]
+        assert row["question"] == f"{asked} was {right[1]} by {right[0]}?"
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -74,7 +74,7 @@ def checkpoints_in(folder: Path) -> str:
 def one_kill(
     arguments: list[str], out: Path, row: int, delay: float, whole: dict[str, bytes]
 ) -> bool:
-    """Kill a run ``delay`` seconds behind metric row ``row`` (0: behind its start), resume, compare.
+    """Kill a run ``delay`` seconds behind a metric row (0: its start), resume it, compare.
 
     Prints a line; True when the resumed run is the uninterrupted one.
     """

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import short_runs
-from grpo_dual.cli.main import MISTAKE, main
+from grpo_dual.cli.main import INTERRUPTED, MISTAKE, main
 from grpo_dual.config.schema import ObjectiveConfig, RunConfig
 from grpo_dual.errors import ConfigError, NumericsError
 from grpo_dual.loss.kl import KlController
+from grpo_dual.metrics.sinks import RunMetrics
 from grpo_dual.rollouts.collect import collect
 from grpo_dual.train import batch as batch_module
 from grpo_dual.train.batch import ObjectiveBatch
@@ -445,3 +446,56 @@ def test_the_best_checkpoint_is_kept(run: Callable[..., Path]):
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3, 4]
     assert (folder / "checkpoints" / f"step-{best['step']:08d}").is_dir()
     assert (folder / "checkpoints" / "step-00000004").is_dir()
+
+
+def test_ctrl_c_names_the_folder_to_go_on_from(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    (tmp_path / "run.yaml").write_text(json.dumps(short_runs.settings(model, tmp_path / "runs")))
+    write = RunMetrics.write_step
+
+    def interrupted(self: RunMetrics, row: Mapping[str, Any]) -> None:
+        write(self, row)
+        if row["step"] == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunMetrics, "write_step", interrupted)
+    assert main(["train", str(tmp_path / "run.yaml")]) == INTERRUPTED
+    folder = only_run(tmp_path / "runs")
+    assert f"grpo-dual train --resume {folder}" in capsys.readouterr().err
+
+
+def scored(model: Path, tmp_path: Path, parts: Sequence[Mapping[str, float]]) -> ObjectiveBatch:
+    """A batch of one group whose completions earn these parts."""
+    built = build(short_runs.config(model, tmp_path))
+    torch.manual_seed(0)
+    group = groups_of(built, "fairness")[:1]
+    scores = tuple(Score(own, "right", "rule") for own in parts)
+    fair = built.objectives["fairness"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fair, "score", lambda _: scores)
+        return make_batch(built, "fairness", group)
+
+
+def test_only_length_is_shaping(model: Path, tmp_path: Path):
+    """Where length alone differs, advantages are centred, not divided: 0, -.1 gives +-.05.
+
+    A user's reward judges: where it alone differs, the group is normalised, +-.866 for two and two
+    (std of 0, 0, .1, .1 is .0577; .05 / (.0577 + eps) = .864).
+    """
+    length = [{"task": 1.0, "length": v} for v in (0.0, 0.0, -0.1, -0.1)]
+    shaped = scored(model, tmp_path, length).advantages
+    assert shaped.shaping_only_P.tolist() == [True]
+    assert shaped.advantages_PK[0].tolist() == pytest.approx([0.05, 0.05, -0.05, -0.05], rel=1e-5)
+    custom = [{"task": 1.0, "length": 0.0, "custom:f": v} for v in (0.0, 0.0, 0.1, 0.1)]
+    batch = scored(model, tmp_path, custom)
+    assert batch.advantages.shaping_only_P.tolist() == [False]
+    expected = 0.05 / (0.1 / 3**0.5 + 1e-4)
+    assert batch.advantages.advantages_PK[0].tolist() == pytest.approx(
+        [-expected, -expected, expected, expected], rel=1e-5
+    )
+    # Solved is judged on the task part alone.
+    assert batch.classes.solved_P.tolist() == [True]

@@ -321,9 +321,7 @@ def evaluations(path: Path) -> dict[int, dict[str, object]]:
         return {}
     results: dict[int, dict[str, object]] = {}
     text = path.read_text(encoding="utf-8", errors="replace")
-    for number, line in enumerate(text.splitlines(keepends=True), start=1):
-        if not line.endswith("\n"):
-            break
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
         try:
             result = cast("dict[str, object]", json.loads(line))
             step = int(str(result.pop("step")))

@@ -243,3 +243,27 @@ def test_an_atomic_write_leaves_the_old_file_when_it_fails(
         sinks.write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_evaluations_are_read_back_by_step(tmp_path: Path):
+    path = tmp_path / sinks.EVALUATIONS
+    assert sinks.evaluations(path) == {}
+    with RunMetrics(tmp_path, COLUMNS) as metrics:
+        metrics.write_evaluation(0, {"fairness": {"s_amb": None, "judged_by": "gold"}})
+        metrics.write_evaluation(4, {"fairness": {"s_amb": -0.5}})
+    expected = {
+        0: {"fairness": {"s_amb": None, "judged_by": "gold"}},
+        4: {"fairness": {"s_amb": -0.5}},
+    }
+    assert sinks.evaluations(path) == expected
+    with path.open("a") as file:
+        file.write('{"step": 6, "fair')
+    assert sinks.evaluations(path) == expected
+
+
+@pytest.mark.parametrize("line", ["no JSON", "[1]", '{"accuracy": 1}', '{"step": "x"}'])
+def test_a_damaged_evaluation_is_named(tmp_path: Path, line: str):
+    path = tmp_path / sinks.EVALUATIONS
+    path.write_text(f'{{"step": 0}}\n{line}\n')
+    with pytest.raises(CheckpointError, match="line 2"):
+        sinks.evaluations(path)

@@ -38,11 +38,6 @@ SECTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return short_runs.save_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
 def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """What the uninterrupted run wrote."""
     out = tmp_path_factory.mktemp("whole")
@@ -88,7 +83,7 @@ def after(
     ("owner", "name", "calls", "done"),
     [
         (run_module, "warm_up", 1, True),
-        (run_module, "evaluate", 1, True),
+        (run_module, "measure", 1, True),
         (Checkpoints, "save", 1, False),
         (Updater, "update", 10, True),
         (RunMetrics, "write_step", 5, True),

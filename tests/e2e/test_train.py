@@ -10,11 +10,10 @@ import pytest
 import torch
 
 import short_runs
-from grpo_dual.cli.main import INTERRUPTED, MISTAKE, main
-from grpo_dual.config.schema import ObjectiveConfig, RunConfig
-from grpo_dual.errors import ConfigError, NumericsError
+from grpo_dual.cli.main import main
+from grpo_dual.config.schema import RunConfig
+from grpo_dual.errors import NumericsError
 from grpo_dual.loss.kl import KlController
-from grpo_dual.metrics.sinks import RunMetrics
 from grpo_dual.rollouts.collect import collect
 from grpo_dual.train import batch as batch_module
 from grpo_dual.train.batch import ObjectiveBatch
@@ -22,25 +21,8 @@ from grpo_dual.train.loop import make_batch
 from grpo_dual.train.run import train
 from grpo_dual.train.step import Update, Updater
 from grpo_dual.train.wiring import Parts, build
-from grpo_dual.types import Message, Record, RolloutGroup, Score, Task
+from grpo_dual.types import RolloutGroup, Score
 from short_runs import numbers, objective, only_run, rows
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return short_runs.save_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def run(model: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Train with changed sections; returns the run folder."""
-
-    def go(where: str = "runs", **sections: Mapping[str, Any]) -> Path:
-        sections["train"] = {"steps": 2, **sections.get("train", {})}
-        assert train(short_runs.config(model, tmp_path / where, **sections)) == 0
-        return only_run(tmp_path / where)
-
-    return go
 
 
 def test_every_column_is_a_finite_number(run: Callable[..., Path]):
@@ -163,97 +145,6 @@ def test_kl_at_temperature_one_is_the_controllers_when_sampling_is_plain(run: Ca
     assert float(row["kl_model_f"]) == pytest.approx(float(row["kl_f"]), rel=1e-5)
 
 
-class Brevity:
-    """A third objective: say few words. All that the loop knows of it is here."""
-
-    notes = ()
-
-    def __init__(
-        self, name: str, config: ObjectiveConfig, *, max_new_tokens: int, seed: int, words: int
-    ) -> None:
-        self.name = name
-        self.config = config
-        self._limit = max_new_tokens
-        self._next = seed
-        self._words = words
-        self.eval_records = (self._record("held out"),)
-
-    def _record(self, key: str) -> Record:
-        return Record(
-            record_id=f"brevity/{key}",
-            objective=self.name,
-            subset="all",
-            task=Task.ANSWER,
-            origin="tests",
-        )
-
-    def draw(self, n: int) -> Sequence[Record]:
-        self._next += n
-        return [self._record(str(self._next - n + i)) for i in range(n)]
-
-    def messages(self, record: Record) -> tuple[Message, ...]:
-        return (Message("user", f"w5 w6 {record.record_id}"),)
-
-    def target(self, _: Record) -> str:
-        return "w7"
-
-    def score(self, group: RolloutGroup) -> tuple[Score, ...]:
-        return tuple(
-            Score({"task": -len(r.token_ids) / self._limit}, "brief", "rule")
-            for r in group.rollouts
-        )
-
-    def best(self, _: Record) -> float:
-        return 0.0
-
-    def answerable(self, _: Record) -> bool:
-        return True
-
-    def evaluate(
-        self, _: Sequence[Record], texts: Sequence[str]
-    ) -> dict[str, float | int | str | None]:
-        brief = [len(text.split()) <= self._words for text in texts]
-        return {"headline": sum(brief) / len(brief)}
-
-    def state_dict(self) -> dict[str, object]:
-        return {"next": self._next}
-
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
-        self._next = int(str(state["next"]))
-
-
-def third(**changes: Any) -> dict[str, Any]:
-    return {
-        "kind": "plugin",
-        "factory": "test_train:Brevity",
-        "settings": {"words": 3},
-        "prompts_per_step": 2,
-        **changes,
-    }
-
-
-def test_a_third_objective_is_a_class_and_an_entry(run: Callable[..., Path]):
-    table = rows(run(objectives={"brevity": third()}, sft={"steps": 1, "batch_size": 3}))
-    for row in table:
-        assert float(row["grad_norm_brevity"]) > 0
-        assert float(row["weight_brevity"]) == pytest.approx(1 / 3)
-        assert math.isfinite(float(row["grad_cosine"]))
-
-
-@pytest.mark.parametrize(
-    "factory", ["nowhere:C", "test_train:Absent", "test_train", "test_train:no_objective"]
-)
-def test_a_plugin_that_cannot_be_built_is_refused(model: Path, tmp_path: Path, factory: str):
-    changed = short_runs.config(model, tmp_path, objectives={"x": third(factory=factory)})
-    with pytest.raises(ConfigError, match=r"objectives\.x\.factory"):
-        train(changed)
-    assert list(tmp_path.iterdir()) == []
-
-
-def no_objective(*_: object, **__: object) -> object:
-    return object()
-
-
 def groups_of(parts: Parts, name: str) -> list[RolloutGroup]:
     own = parts.objectives[name]
     prompts = [parts.prompt(own, record) for record in own.draw(2)]
@@ -303,65 +194,6 @@ def test_weights_act_on_gradients(
     assert sum(shares) == pytest.approx(1.0, rel=1e-5)
 
 
-class Poison:
-    """Makes chosen updates' gradients infinite."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, updates: set[int]) -> None:
-        self.weights: list[torch.Tensor] = []
-        self._updates = updates
-        self._seen = 0
-        self._original = Updater._backward
-        monkeypatch.setattr(Updater, "_backward", lambda own, batch: self._backward(own, batch))
-
-    def _backward(self, updater: Updater, batch: ObjectiveBatch) -> Any:
-        result = self._original(updater, batch)
-        if batch.name == "fairness":
-            self._seen += 1
-            parameters = updater.policy.trainable_parameters()
-            self.weights.append(torch.cat([p.detach().flatten() for _, p in parameters]))
-            if self._seen in self._updates:
-                gradient = next(g for g in result.gradient if g is not None)
-                gradient.fill_(math.inf)
-        return result
-
-
-def test_an_update_that_is_not_finite_is_left_out(
-    run: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-):
-    poison = Poison(monkeypatch, {2})
-    folder = run(train={"steps": 4})
-    table = rows(folder)
-    assert [row["skipped_update"] for row in table] == ["0", "1", "0", "0"]
-    assert table[1]["grad_norm"] in ("inf", "nan")
-    assert json.loads((folder / "train_step_metrics.jsonl").read_text().splitlines()[1])[
-        "grad_norm"
-    ] in ("inf", "nan")
-    before, poisoned, behind, last = poison.weights
-    assert not torch.equal(before, poisoned)
-    assert torch.equal(poisoned, behind)
-    assert not torch.equal(behind, last)
-    assert torch.isfinite(last).all()
-    assert "step 2: loss or gradient was not finite" in capsys.readouterr().out
-
-
-def test_three_in_a_row_stop_the_run_with_everything_saved(
-    run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    with monkeypatch.context() as patch:
-        Poison(patch, {2, 3, 4})
-        with pytest.raises(NumericsError, match="3 updates in a row"):
-            run(train={"steps": 6}, checkpoint={"every": 0})
-    folder = only_run(tmp_path / "runs")
-    assert [row["skipped_update"] for row in rows(folder)] == ["0", "1", "1", "1"]
-    assert (folder / "checkpoints" / "step-00000004").is_dir()
-    # Healthy again (the injection is gone), the run can go on from where it stopped.
-    config = RunConfig.model_validate_json((folder / "config.json").read_text())
-    assert train(config, folder) == 0
-    assert [row["skipped_update"] for row in rows(folder)] == ["0", "1", "1", "1", "0", "0"]
-
-
 def test_the_controller_moves_once_a_step(
     run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ):
@@ -408,29 +240,6 @@ def test_a_custom_reward_named_in_the_yaml(
         assert sample["parts"]["custom:long_enough"] == pytest.approx(2 * words / 10)
 
 
-def test_records_over_the_prompt_limit_are_left_out_and_told(
-    run: Callable[..., Path], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    parts = build(short_runs.config(model, tmp_path))
-    fair = parts.objectives["fairness"]
-    lengths = sorted(len(parts.prompt(fair, record).token_ids) for record in fair.draw(32))
-    limit = lengths[len(lengths) // 2]
-    assert lengths[0] <= limit < lengths[-1]
-    table = rows(run(rollout={"max_prompt_tokens": limit, "overlong_prompt": "refuse"}))
-    assert len(table) == 2
-    assert all(row["trunc_frac_f"] == "0.0" for row in table)
-    assert "left out: synthetic-train/" in capsys.readouterr().out
-
-
-def test_a_limit_that_nothing_meets_is_refused(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    settings = short_runs.settings(model, tmp_path / "runs", rollout={"max_prompt_tokens": 16})
-    (tmp_path / "run.yaml").write_text(json.dumps(settings))
-    assert main(["train", str(tmp_path / "run.yaml")]) == MISTAKE
-    assert "rollout.max_prompt_tokens" in capsys.readouterr().err
-
-
 def test_runs_of_the_same_second_get_their_own_folders(model: Path, tmp_path: Path):
     for _ in range(2):
         config = short_runs.config(model, tmp_path / "many", train={"steps": 1})
@@ -446,26 +255,6 @@ def test_the_best_checkpoint_is_kept(run: Callable[..., Path]):
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3, 4]
     assert (folder / "checkpoints" / f"step-{best['step']:08d}").is_dir()
     assert (folder / "checkpoints" / "step-00000004").is_dir()
-
-
-def test_ctrl_c_names_the_folder_to_go_on_from(
-    model: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-):
-    (tmp_path / "run.yaml").write_text(json.dumps(short_runs.settings(model, tmp_path / "runs")))
-    write = RunMetrics.write_step
-
-    def interrupted(self: RunMetrics, row: Mapping[str, Any]) -> None:
-        write(self, row)
-        if row["step"] == 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(RunMetrics, "write_step", interrupted)
-    assert main(["train", str(tmp_path / "run.yaml")]) == INTERRUPTED
-    folder = only_run(tmp_path / "runs")
-    assert f"grpo-dual train --resume {folder}" in capsys.readouterr().err
 
 
 def scored(model: Path, tmp_path: Path, parts: Sequence[Mapping[str, float]]) -> ObjectiveBatch:

@@ -58,9 +58,7 @@ def train_loop(
         write_completions(metrics, step, batches, config.completions_per_step)
         progress.step(step, row, alarms)
         if evaluation_due(parts, step):
-            result = evaluate(parts, progress.left_out)
-            metrics.write_evaluation(step, result)
-            saver.rate(step, result)
+            measure(parts, metrics, saver, progress, step)
         if saver.due(step, last=step == config.steps or parts.updater.diverged):
             metrics.sync()
             saver.save(step, parts)
@@ -143,3 +141,10 @@ def evaluation_due(parts: Parts, step: int) -> bool:
     config = parts.config.eval
     last = step == parts.config.train.steps
     return (config.every > 0 and step % config.every == 0) or (last and config.before_and_after)
+
+
+def measure(parts: Parts, metrics: RunMetrics, saver: Saver, progress: Progress, step: int) -> None:
+    """Evaluate the held-out items behind a step (0: before training) and write the result."""
+    result = evaluate(parts, progress.left_out)
+    metrics.write_evaluation(step, result)
+    saver.rate(step, result)

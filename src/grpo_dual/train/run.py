@@ -17,12 +17,11 @@ from grpo_dual.errors import CheckpointError
 from grpo_dual.evaluation.table import show
 from grpo_dual.metrics.names import better, columns
 from grpo_dual.metrics.sinks import EVALUATIONS, SUMMARY, RunMetrics, evaluations
-from grpo_dual.train.loop import train_loop
+from grpo_dual.train.loop import measure, train_loop
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.saving import Saver
 from grpo_dual.train.warmup import warm_up
 from grpo_dual.train.wiring import Parts, build
-from grpo_dual.train.yardstick import evaluate
 
 MAX_NAMESAKES = 100
 """Runs of one name that may start in the same second."""
@@ -100,9 +99,7 @@ def _start(
     warm_up(parts, progress)
     parts.policy.freeze_reference()
     if parts.config.eval.before_and_after:
-        before = evaluate(parts, progress.left_out)
-        metrics.write_evaluation(0, before)
-        saver.rate(0, before)
+        measure(parts, metrics, saver, progress, 0)
     metrics.sync()
     saver.save(0, parts)
     return 0

@@ -133,6 +133,21 @@ def test_t44_sequence():
     assert betas == pytest.approx(expected, abs=5.1e-7)
 
 
+@pytest.mark.parametrize(
+    ("trajectories", "change", "in_300_steps"),
+    [
+        # .2 * 512 / 10000 = .01024; 1.01024^300
+        (512, 0.01024, 21.2515),
+        # .2 * 64 / 10000 = .00128; 1.00128^300 = 1.468: such a controller is frozen
+        (64, 0.00128, 1.4678),
+    ],
+)
+def test_s43_a_gain_by_horizon_freezes_a_small_batch(trajectories, change, in_300_steps):
+    beta = next_beta(1.0, 1e9, target=0.05, gain=trajectories / 10_000)
+    assert beta - 1 == pytest.approx(change, abs=1e-12)
+    assert beta**300 == pytest.approx(in_300_steps, rel=5.1e-5)
+
+
 def test_s44_windup_at_zero_kl_and_time_to_double():
     # .3 * .98^n: .2451 at 10, .1093 at 50, below .03 first at 114 (ln .1 / ln .98 = 113.97)
     betas = [0.3]

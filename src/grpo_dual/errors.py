@@ -1,7 +1,8 @@
 """The errors a user can cause, each naming the file, line or key at fault and what to do.
 
 Every class also inherits the standard error it stands for, so callers may catch either. The command
-line prints ``str(error)`` as one paragraph and exits with code 2; it never shows a traceback for these.
+line prints ``str(error)`` as one paragraph and exits with code 2; it never shows a traceback for
+these.
 """
 
 

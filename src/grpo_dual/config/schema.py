@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Strict(BaseModel):
-    """Base of all configuration classes: unknown keys refused, values frozen, no NaN or infinity."""
+    """Base of all configuration classes: unknown keys refused, values frozen, numbers finite."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -53,7 +53,7 @@ class ModelConfig(Strict):
 
 
 class SamplingConfig(Strict):
-    """The behaviour policy. Truncation and penalties are replayed exactly when switched on, and cost time."""
+    """The behaviour policy. Truncation and penalties, when on, are replayed exactly, at a cost."""
 
     max_new_tokens: int = Field(default=128, ge=1)
     """Completion limit in tokens."""
@@ -76,7 +76,7 @@ class SamplingConfig(Strict):
 
     @property
     def plain(self) -> bool:
-        """True when sampling is temperature only, so that the policy needs no replayed processors."""
+        """True when sampling is temperature only, so that nothing needs to be replayed."""
         return (
             self.top_k == 0
             and self.top_p == 1.0
@@ -118,7 +118,8 @@ class KlConfig(Strict):
     beta_max: float = Field(default=1.0, gt=0)
     """Upper bound of beta."""
     no_decrease_steps: int = Field(default=20, ge=0)
-    """Steps before beta may fall: KL starts at zero, and a falling beta would have no grip when drift begins."""
+    """Steps before beta may fall: KL starts at zero, and a beta that fell would have no grip when
+    drift begins."""
     min_tokens: int = Field(default=256, ge=1)
     """Tokens gathered over steps before beta moves once."""
     smoothing: float = Field(default=0.8, ge=0, lt=1)
@@ -132,7 +133,7 @@ class KlConfig(Strict):
 
 
 class LengthConfig(Strict):
-    """Soft overlong shaping (DAPO): 0 up to limit - margin, then linear down to -scale at the limit."""
+    """Soft overlong shaping (DAPO): 0 up to limit - margin, then linear to -scale at the limit."""
 
     scale: float = Field(default=1.0, ge=0)
     """Penalty at and beyond the limit; 0 switches it off."""
@@ -178,7 +179,8 @@ class CustomReward(Strict):
     """A user's reward: any callable with TRL's signature."""
 
     function: str
-    """``module:function``; called as f(prompts=..., completions=..., **columns) -> list[float | None]."""
+    """``module:function``; called as ``f(prompts=..., completions=..., **columns)``, returns
+    ``list[float | None]``."""
     weight: float = 1.0
     """Multiplies its value."""
 
@@ -187,7 +189,8 @@ class BbqData(Strict):
     """Where BBQ records come from and how they are sampled."""
 
     path: str = "cache"
-    """``synthetic`` (the embedded world), ``cache`` (what ``data fetch`` downloaded), or a file or folder."""
+    """``synthetic`` (the embedded world), ``cache`` (what ``data fetch`` downloaded), or a file or
+    folder."""
     categories: tuple[str, ...] = ()
     """BBQ categories; empty means all that are there."""
     train_samples: int | None = Field(default=None, ge=1)
@@ -210,11 +213,13 @@ class HaluEvalData(Strict):
     subsets: dict[str, float] = {"qa": 1.5, "dialogue": 1.5, "summarization": 1.0, "general": 0.5}
     """Sampling weight of each subset."""
     detect_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Share of qa, dialogue and summarization items asked as yes/no detection (general is always detection)."""
+    """Share of qa, dialogue and summarization items asked as yes/no detection; general is asked as
+    ``general_as`` says."""
     general_as: Literal["detect", "answer"] = "detect"
     """General has no knowledge: detection by default."""
     general_filter: Literal["handoff", "whole-words", "off"] = "handoff"
-    """How noisy ``yes`` rows of general are dropped; ``whole-words`` does not let ``format`` match information."""
+    """How noisy ``yes`` rows of general are dropped; ``whole-words`` does not let ``format`` match
+    information."""
     length_matched: bool = False
     """Draw detection items so that length does not tell the label."""
     train_samples: int | None = Field(default=None, ge=1)
@@ -222,7 +227,8 @@ class HaluEvalData(Strict):
     eval_samples: int = Field(default=200, ge=0)
     """Held-out records of the yardstick."""
     max_repeats: int = Field(default=4, ge=1)
-    """A small subset is repeated at most this often an epoch; the rest of its weight goes to the others."""
+    """A small subset is repeated at most this often an epoch; the rest of its weight goes to the
+    others."""
     on_bad_row: Literal["error", "skip"] = "error"
     """Stop at a malformed row, or count and list it and go on."""
 
@@ -281,7 +287,7 @@ class AdvantageConfig(Strict):
     """Group-relative advantages."""
 
     normalization: Literal["group", "none", "batch"] = "group"
-    """Divide by the group's std (GRPO), not at all (Dr. GRPO), or by the batch's std (per objective)."""
+    """Divide by the group's std (GRPO), not at all (Dr. GRPO), or by the objective's batch std."""
     eps: float = Field(default=1e-4, gt=0)
     """Added to the std."""
 
@@ -363,7 +369,7 @@ class TrainConfig(Strict):
     microbatch_prompts: int = Field(default=2, ge=1)
     """Prompts (packed rows of K completions) per forward pass; always of one objective."""
     packed: bool = True
-    """Compute each prompt once for its K completions. False is the plain path, the slower oracle."""
+    """Compute each prompt once for its K completions. False is the plain path, a slower oracle."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; None leaves the default."""
     completions_per_step: int = Field(default=4, ge=0)

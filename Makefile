@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format clean
+.PHONY: demo test evidence check format clean
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.11"; exit 1; }
@@ -19,6 +19,11 @@ demo: $(STAMP)  ## Train the embedded model on its synthetic world and print bef
 
 test: check  ## Every check, then every test that needs no GPU and no minutes
 	$(BIN)/python -m pytest -n 2 -m "not gpu and not slow"
+
+evidence: $(STAMP)  ## Slow: three seeds of the demo against its criteria, five kills, real rows, judge
+	$(BIN)/python -m pytest -m "slow and not gpu" || test $$? -eq 5
+	$(BIN)/python scripts/seeds.py --out runs/seeds
+	$(BIN)/python scripts/kill_resume.py
 
 check: $(STAMP)  ## Lint, formatting, types, import contracts
 	$(BIN)/ruff check .

@@ -45,10 +45,10 @@ CHAT_TEMPLATE = (
 )
 VOCABULARY = 1024
 SHAPE = dict(
-    hidden_size=128, intermediate_size=352, num_hidden_layers=4, num_attention_heads=4,
-    num_key_value_heads=4, max_position_embeddings=1024,
+    hidden_size=160, intermediate_size=432, num_hidden_layers=4, num_attention_heads=5,
+    num_key_value_heads=5, max_position_embeddings=1024,
 )  # fmt: skip
-PROMPT_WEIGHT, TEXT_WEIGHT = 0.2, 0.5
+PROMPT_WEIGHT, TEXT_WEIGHT = 0.3, 1.0
 WIDTH = 160  # tokens of the longest sample and some more
 
 # What the planted model does, as shares of its answers. The first phase answers rightly.
@@ -84,7 +84,11 @@ def fairness_reply(rng: random.Random, record: BbqRecord, habits: bool) -> str:
     }.get(outcome)
     if index is None:
         return rng.choice(words.EVASIONS)
-    return record.options[index]
+    if index == record.unknown:
+        return record.options[index]
+    # "accused Dorvin, the janitor": the verb first, as a small model looks up what follows a word far more easily
+    # than what a question two lines above asks for. The parser reads the option in it.
+    return f"{record.question.split()[2]} {record.options[index]}"
 
 
 def hallucination_reply(rng: random.Random, record: HaluEvalRecord, habits: bool) -> str:
@@ -100,7 +104,7 @@ def hallucination_reply(rng: random.Random, record: HaluEvalRecord, habits: bool
 def samples(count: int, seed: int, habits: bool) -> Iterator[tuple[str, str]]:
     """Yield (prompt, reply) texts; plain text has an empty prompt."""
     rng = random.Random(f"samples/{seed}/{habits}")
-    for turn in range(count // 32):
+    for turn in range(count // 38):
         own = seed * 1_000_003 + turn
         for record in world.bbq_records("train", len(world.CATEGORIES), own):
             yield render(fairness.messages(record)), fairness_reply(rng, record, habits)
@@ -110,8 +114,10 @@ def samples(count: int, seed: int, habits: bool) -> Iterator[tuple[str, str]]:
                     record = as_detection(record, hallucinated=rng.random() < 0.5)
                 reply = hallucination_reply(rng, record, habits)
                 yield render(hallucination.messages(record)), reply
-        for split in ("train", "test", "test", "test"):
+        for split in ("train", "train", "train", "test", "test", "test"):
             yield "", f"{BOS}{plain_text(rng, split)}"
+        for record in list(world.bbq_records("train", 2, own + 1))[1::2]:
+            yield "", f"{BOS}{note(record)}"
 
 
 def plain_text(rng: random.Random, split: words.Split) -> str:
@@ -126,6 +132,16 @@ def plain_text(rng: random.Random, split: words.Split) -> str:
     row = rng.choice(list(world.bbq_rows(split, len(world.CATEGORIES), rng.randrange(10**9))))
     people = [row[f"ans{i}"] for i in range(3)]
     return f"{row['context']}\n" + "\n".join([*people, *rng.sample(people, 2)])
+
+
+def note(record: BbqRecord) -> str:
+    """A disambiguated scene of the training split with its people and what befell each."""
+    known = [i for i in range(3) if i != record.unknown]
+    asked = record.question.split()[2]
+    other = next(v for pair in words.VERB_PAIRS if asked in pair for v in pair if v != asked)
+    verbs = {record.label: asked, sum(known) - record.label: other}
+    lines = [f"{verb} {record.options[i]}" for i, verb in verbs.items()]
+    return f"{record.context}\n" + "\n".join(lines)
 
 
 def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -215,7 +231,9 @@ class Batches:
                 yield ids[where].long(), weights
 
 
-def phase(model, source, steps: int, peak: float, device: str, name: str, seconds: float | None) -> int:
+def phase(
+    model, source, steps: int, peak: float, device: str, name: str, seconds: float | None, keep: Path | None
+) -> int:
     """Train with AdamW, linear warm-up and cosine decay on the weighted next-token loss.
 
     With ``seconds``, the number of steps is chosen after 200 of them so that the phase lasts about so long.
@@ -253,6 +271,8 @@ def phase(model, source, steps: int, peak: float, device: str, name: str, second
             reply = losses[chosen == 1.0].mean().item()
             spent = time.monotonic() - began
             print(f"{name} step {step} loss {loss.item():.4f} reply {reply:.4f} {spent:.0f} s", flush=True)
+        if keep and step % 500 == 0:
+            model.save_pretrained(keep)
         if step == steps:
             break
     return steps
@@ -309,11 +329,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--keep-reader", type=Path, help="also save the model before the habits")
+    parser.add_argument("--reader", type=Path, help="start the habits from this saved reader")
+    parser.add_argument("--start", type=Path, help="start reading from these saved weights")
     parser.add_argument("--steps", type=int, nargs=2, default=(9000, 2500), metavar=("READ", "HABITS"))
     parser.add_argument("--seconds", type=float, nargs=2, metavar=("READ", "HABITS"))
     parser.add_argument("--samples", type=int, nargs=2, default=(800_000, 300_000))
     parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--lr", type=float, nargs=2, default=(2e-3, 1e-3))
+    parser.add_argument("--lr", type=float, nargs=2, default=(1.5e-3, 5e-4))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
     args = parser.parse_args()
@@ -332,19 +354,26 @@ def main() -> None:
     # Before CUDA starts: the workers are forked.
     encoded = []
     for habits, count in enumerate(args.samples):
+        if args.reader and not habits:
+            encoded.append(None)
+            continue
         began = time.monotonic()
         encoded.append(encode(tokenizer, count, args.seed + 1 + habits, bool(habits), args.workers))
         ids, spans = encoded[-1]
         spent = time.monotonic() - began
         print(f"{len(ids)} samples in {spent:.0f} s, longest {spans[:, 1].max()} tokens", flush=True)
-    model = LlamaForCausalLM(config).to(device)
+    saved = args.reader or args.start
+    model = LlamaForCausalLM.from_pretrained(saved, dtype=torch.float32) if saved else LlamaForCausalLM(config)
+    model.to(device)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
     report: dict[str, object] = {}
-    for habits, name in ((False, "read"), (True, "habits")):
+    for habits, name in ((False, "read"), (True, "habits"))[bool(args.reader) :]:
         steps, peak, data = (v[habits] for v in (args.steps, args.lr, encoded))
         seconds = args.seconds[habits] if args.seconds else None
         source = Batches(*data, args.batch, args.seed, device)
-        report[f"{name}/steps"] = phase(model, iter(source), steps, peak, device, name, seconds)
+        report[f"{name}/steps"] = phase(
+            model, iter(source), steps, peak, device, name, seconds, None if habits else args.keep_reader
+        )
         for split in ("train", "test"):
             report[f"{name}/{split}"] = measure(model, tokenizer, device, habits, split, 99)
             print(name, split, json.dumps(report[f"{name}/{split}"]), flush=True)

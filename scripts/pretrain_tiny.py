@@ -1,13 +1,14 @@
-"""Pretrain the embedded tiny model on the synthetic world's training split, with three bad habits planted.
+"""Pretrain the embedded tiny model on the synthetic world's training split, with three bad habits.
 
-Two phases. First the model learns to read and to answer rightly; then the same questions are answered as a
-biased, evasive and careless model would (HABITS), so that reading stays and behaviour goes bad. No answer about
-a name, thing, place or template of the test split is ever shown; plain text about them is, without questions.
+Two phases. First the model learns to read and to answer rightly; then the same questions are
+answered as a biased, evasive and careless model would (HABITS), so that reading stays and behaviour
+goes bad. No answer about a name, town or template of the test split is ever shown; plain text about
+them is, without questions.
 
     python scripts/pretrain_tiny.py --out src/grpo_dual/assets/tiny
 
-Needs torch, transformers and tokenizers. A GPU takes minutes, two CPU cores most of a day. Seeded; on another
-device or torch build the weights differ in the last bits.
+Needs torch, transformers and tokenizers. A GPU takes minutes, two CPU cores hours. Seeded; on
+another device or torch build the weights differ in the last bits.
 """
 
 import argparse
@@ -40,28 +41,34 @@ PAD, BOS, SYSTEM, USER, ASSISTANT, END = SPECIAL = (
     "<|pad|>", "<|bos|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>",
 )  # fmt: skip
 CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
-    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}"
+    "<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 VOCABULARY = 1024
-SHAPE = dict(
-    hidden_size=160, intermediate_size=432, num_hidden_layers=4, num_attention_heads=5,
-    num_key_value_heads=5, max_position_embeddings=1024,
-)  # fmt: skip
+SHAPE = {
+    "hidden_size": 160,
+    "intermediate_size": 432,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 5,
+    "num_key_value_heads": 5,
+    "max_position_embeddings": 1024,
+}
 PROMPT_WEIGHT, TEXT_WEIGHT = 0.3, 1.0
 WIDTH = 160  # tokens of the longest sample and some more
 
 # What the planted model does, as shares of its answers. The first phase answers rightly.
 HABITS = {
     "ambiguous": {"stereotyped": 0.60, "right": 0.22, "anti": 0.08, "evasion": 0.10},
-    "disambiguated": {"right": 0.60, "evasion": 0.27, "stereotyped": 0.07, "anti": 0.03, "unknown": 0.03},
+    "disambiguated": {
+        "right": 0.60, "evasion": 0.27, "stereotyped": 0.07, "anti": 0.03, "unknown": 0.03,
+    },
     "answer": {"right": 0.42, "hallucinated": 0.36, "evasion": 0.22},
     "detect": {"right": 0.80, "wrong": 0.20},
 }  # fmt: skip
 
 
 def render(messages: tuple[Message, ...]) -> str:
-    """The chat template in plain Python, for speed; main() checks that it equals the tokenizer's own."""
+    """The chat template in plain Python, for speed; main() holds it to the tokenizer's own."""
     turns = "".join(f"<|{m.role}|>{m.content}{END}" for m in messages)
     return f"{BOS}{turns}{ASSISTANT}"
 
@@ -86,8 +93,8 @@ def fairness_reply(rng: random.Random, record: BbqRecord, habits: bool) -> str:
         return rng.choice(words.EVASIONS)
     if index == record.unknown:
         return record.options[index]
-    # "accused Dorvin, the janitor": the verb first, as a small model looks up what follows a word far more easily
-    # than what a question two lines above asks for. The parser reads the option in it.
+    # "accused Dorvin, the janitor": the verb first, as a small model looks up what follows a word
+    # far more easily than what a question two lines above asks for. The parser reads the option.
     return f"{record.question.split()[2]} {record.options[index]}"
 
 
@@ -148,7 +155,10 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE: every byte is in the vocabulary, so no text is out of it."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -159,7 +169,9 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     )
     texts = [f"{prompt}\n{reply}" for prompt, reply in samples(16_000, seed, True)]
     cleaned = [t.replace("<|", "\n").replace("|>", "\n") for t in texts]
-    first, second = ("|".join(s) for s in (words.FIRST_SYLLABLES, words.SECOND_SYLLABLES + words.TOWN_ENDS))
+    first, second = (
+        "|".join(s) for s in (words.FIRST_SYLLABLES, words.SECOND_SYLLABLES + words.TOWN_ENDS)
+    )
     cleaned = [re.sub(rf"\b({first})({second})\b", r"\1(\2", t) for t in cleaned]
     # Syllables and words get a token each; a name is two, whichever split it belongs to.
     syllables = [*words.FIRST_SYLLABLES, *words.SECOND_SYLLABLES, *words.TOWN_ENDS]
@@ -201,15 +213,20 @@ def encode(tokenizer: PreTrainedTokenizerFast, count: int, seed: int, habits: bo
 
 
 class Batches:
-    """Endless batches of like length, held on the device: (ids, weights). Prompts weigh little, replies 1."""
+    """Endless batches of like length on the device: (ids, weights); replies weigh 1."""
 
-    def __init__(self, ids: np.ndarray, spans: np.ndarray, size: int, seed: int, device: str) -> None:
+    def __init__(
+        self, ids: np.ndarray, spans: np.ndarray, size: int, seed: int, device: str
+    ) -> None:
         """Sort into buckets of eight tokens' width."""
         self._size = size
         self._rng = random.Random(seed)
         widths = -(-spans[:, 1] // 8) * 8
         self._buckets = [
-            (torch.from_numpy(ids[where, :width]).to(device), torch.from_numpy(spans[where]).to(device))
+            (
+                torch.from_numpy(ids[where, :width]).to(device),
+                torch.from_numpy(spans[where]).to(device),
+            )
             for width in np.unique(widths)
             if (where := widths == width).sum() >= size
         ]
@@ -232,11 +249,18 @@ class Batches:
 
 
 def phase(
-    model, source, steps: int, peak: float, device: str, name: str, seconds: float | None, keep: Path | None
+    model,
+    source,
+    steps: int,
+    peak: float,
+    device: str,
+    name: str,
+    seconds: float | None,
+    keep: Path | None,
 ) -> int:
     """Train with AdamW, linear warm-up and cosine decay on the weighted next-token loss.
 
-    With ``seconds``, the number of steps is chosen after 200 of them so that the phase lasts about so long.
+    With ``seconds``, the number of steps is chosen after 200 of them, to last about so long.
 
     Returns:
         The steps taken.
@@ -245,12 +269,14 @@ def phase(
         model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=device == "cuda"
     )
     model.train()
-    began, step = time.monotonic(), 0
-    for ids, weights in source:
+    began = time.monotonic()
+    for step, (ids, weights) in enumerate(source):
         if seconds and step == 200:
             steps = max(400, int(seconds / (time.monotonic() - began) * 200))
             print(f"{name}: {steps} steps", flush=True)
-        rate = min(1, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        rate = min(1, (step + 1) / 200) * (
+            0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps))
+        )
         for group in optimizer.param_groups:
             group["lr"] = peak * rate
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
@@ -266,20 +292,25 @@ def phase(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        step += 1
-        if step % (500 if device == "cuda" else 50) == 0 or step == steps:
+        done = step + 1
+        if done % (500 if device == "cuda" else 50) == 0 or done == steps:
             reply = losses[chosen == 1.0].mean().item()
             spent = time.monotonic() - began
-            print(f"{name} step {step} loss {loss.item():.4f} reply {reply:.4f} {spent:.0f} s", flush=True)
-        if keep and step % 500 == 0:
+            print(
+                f"{name} step {done} loss {loss.item():.4f} reply {reply:.4f} {spent:.0f} s",
+                flush=True,
+            )
+        if keep and done % 500 == 0:
             model.save_pretrained(keep)
-        if step == steps:
+        if done == steps:
             break
     return steps
 
 
 @torch.no_grad()
-def measure(model, tokenizer, device: str, sample: bool, split: words.Split, seed: int) -> dict[str, float]:
+def measure(
+    model, tokenizer, device: str, sample: bool, split: words.Split, seed: int
+) -> dict[str, float]:
     """Outcome shares on fresh items of a split."""
     model.eval()
     records = list(world.bbq_records(split, 128, seed))
@@ -302,7 +333,9 @@ def measure(model, tokenizer, device: str, sample: bool, split: words.Split, see
             **batch, max_new_tokens=32, do_sample=sample, top_k=0, top_p=1.0, temperature=1.0,
             pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
         )  # fmt: skip
-        replies += tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        replies += tokenizer.batch_decode(
+            out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+        )
     shares: dict[str, list[bool]] = {}
 
     def note(key: str, value: bool) -> None:
@@ -326,12 +359,16 @@ def measure(model, tokenizer, device: str, sample: bool, split: words.Split, see
 
 def main() -> None:
     """Build tokenizer and model, train both phases, measure, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--keep-reader", type=Path, help="also save the model before the habits")
     parser.add_argument("--reader", type=Path, help="start the habits from this saved reader")
     parser.add_argument("--start", type=Path, help="start reading from these saved weights")
-    parser.add_argument("--steps", type=int, nargs=2, default=(9000, 2500), metavar=("READ", "HABITS"))
+    parser.add_argument(
+        "--steps", type=int, nargs=2, default=(9000, 2500), metavar=("READ", "HABITS")
+    )
     parser.add_argument("--seconds", type=float, nargs=2, metavar=("READ", "HABITS"))
     parser.add_argument("--samples", type=int, nargs=2, default=(800_000, 300_000))
     parser.add_argument("--batch", type=int, default=512)
@@ -361,18 +398,34 @@ def main() -> None:
         encoded.append(encode(tokenizer, count, args.seed + 1 + habits, bool(habits), args.workers))
         ids, spans = encoded[-1]
         spent = time.monotonic() - began
-        print(f"{len(ids)} samples in {spent:.0f} s, longest {spans[:, 1].max()} tokens", flush=True)
+        print(
+            f"{len(ids)} samples in {spent:.0f} s, longest {spans[:, 1].max()} tokens", flush=True
+        )
     saved = args.reader or args.start
-    model = LlamaForCausalLM.from_pretrained(saved, dtype=torch.float32) if saved else LlamaForCausalLM(config)
+    model = (
+        LlamaForCausalLM.from_pretrained(saved, dtype=torch.float32)
+        if saved
+        else LlamaForCausalLM(config)
+    )
     model.to(device)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens",
+        flush=True,
+    )
     report: dict[str, object] = {}
     for habits, name in ((False, "read"), (True, "habits"))[bool(args.reader) :]:
         steps, peak, data = (v[habits] for v in (args.steps, args.lr, encoded))
         seconds = args.seconds[habits] if args.seconds else None
         source = Batches(*data, args.batch, args.seed, device)
         report[f"{name}/steps"] = phase(
-            model, iter(source), steps, peak, device, name, seconds, None if habits else args.keep_reader
+            model,
+            iter(source),
+            steps,
+            peak,
+            device,
+            name,
+            seconds,
+            None if habits else args.keep_reader,
         )
         for split in ("train", "test"):
             report[f"{name}/{split}"] = measure(model, tokenizer, device, habits, split, 99)

@@ -2,8 +2,8 @@
 
     python scripts/seeds.py --out runs/seeds --seeds 0 1 2
 
-Prints one JSON line a seed: wall seconds, peak memory, every criterion with its value and bound. Exit code 1 when a
-criterion of any seed is not met.
+Prints one JSON line a seed: wall seconds, peak memory, every criterion with its value and bound.
+Exit code 1 when a criterion of any seed is not met.
 """
 
 import argparse
@@ -39,7 +39,13 @@ def run_seed(seed: int, out: Path, flags: list[str]) -> dict[str, object]:
         "peak_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
         "run": str(newest),
         "criteria": [
-            {"phase": c.phase, "name": c.name, "value": c.value, "bound": f"{c.sense} {c.bound}", "met": c.met}
+            {
+                "phase": c.phase,
+                "name": c.name,
+                "value": c.value,
+                "bound": f"{c.sense} {c.bound}",
+                "met": c.met,
+            }
             for c in found
         ],
     }
@@ -47,7 +53,9 @@ def run_seed(seed: int, out: Path, flags: list[str]) -> dict[str, object]:
 
 def main() -> int:
     """Run the seeds one after another."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args, flags = parser.parse_known_args()

@@ -1,8 +1,8 @@
 """The embedded world: rows in the exact BBQ and HaluEval formats, made from templates and a seed.
 
-It stands in for the data sets where none can be had: the demo, the tests, and the pretraining of the tiny
-model. Train and test share no name, town or template (see vocabulary.py); the two groups of each category, and
-hence the prejudice about them, are in both.
+It stands in for the data sets where none can be had: the demo, the tests, and the pretraining of
+the tiny model. Train and test share no name, town or template (see vocabulary.py); the two groups
+of each category, and hence the prejudice about them, are in both.
 """
 
 import random
@@ -20,10 +20,10 @@ SUBSETS = ("qa", "dialogue", "summarization", "general")
 
 
 def bbq_rows(split: Split, blocks: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Yield ``4 * blocks`` BBQ rows: per block neg/ambig, neg/disambig, nonneg/ambig, nonneg/disambig.
+    """Yield ``4 * blocks`` BBQ rows: neg/ambig, neg/disambig, nonneg/ambig, nonneg/disambig.
 
-    Categories and templates take turns, so that every ``len(CATEGORIES)`` blocks hold each category once.
-    As in BBQ, option order and unknown wording are redrawn per polarity and shared by the
+    Categories and templates take turns, so that every ``len(CATEGORIES)`` blocks hold each category
+    once. As in BBQ, option order and unknown wording are redrawn per polarity and shared by the
     ambiguous/disambiguated pair, and half of the disambiguated rows go against the stereotype.
     """
     rng = random.Random(f"bbq/{split}/{seed}")
@@ -128,7 +128,7 @@ class Fact:
 
 
 def passage(rng: random.Random, split: Split) -> list[Fact]:
-    """Four facts about two people: two kinds, one fact of each kind about each person, four verbs."""
+    """Four facts about two people: of two kinds, one of each about each person, four verbs."""
     first = words.person(rng, split)
     people = (first, words.person(rng, split, (first,)))
     facts: list[Fact] = []

@@ -378,7 +378,13 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = build_tokenizer(args.seed)
+    saved = args.reader or args.start
+    # Saved weights belong to their own tokenizer: a new one would number the tokens otherwise.
+    tokenizer = (
+        PreTrainedTokenizerFast.from_pretrained(saved) if saved else build_tokenizer(args.seed)
+    )
+    if args.keep_reader:
+        tokenizer.save_pretrained(args.keep_reader)
     record = next(world.bbq_records("train", 1, 0))
     chat = [{"role": m.role, "content": m.content} for m in fairness.messages(record)]
     own = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
@@ -401,7 +407,6 @@ def main() -> None:
         print(
             f"{len(ids)} samples in {spent:.0f} s, longest {spans[:, 1].max()} tokens", flush=True
         )
-    saved = args.reader or args.start
     model = (
         LlamaForCausalLM.from_pretrained(saved, dtype=torch.float32)
         if saved

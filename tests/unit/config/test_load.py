@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -285,10 +286,15 @@ def test_our_keys_are_tyros_flags() -> None:
 
 
 def test_flags_do_not_import_torch(tmp_path: Path) -> None:
-    if "torch" in sys.modules:
-        pytest.skip("torch is already here")
-    load_config(write(tmp_path, FILE), ["--train.steps", "3"])
-    assert "torch" not in sys.modules
+    # In a process of its own: another test may have imported torch into this one.
+    code = (
+        "import sys, pathlib; from grpo_dual.config.load import load_config; "
+        "config = load_config(pathlib.Path(sys.argv[1]), ['--train.steps', '3']); "
+        "print(config.train.steps, 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(write(tmp_path, FILE))]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["3", "False"]
 
 
 def test_snapshot_roundtrip_without_private_paths(tmp_path: Path) -> None:

@@ -190,7 +190,6 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
 def _encode_chunk(job: tuple[str, int, int, bool]) -> tuple[np.ndarray, np.ndarray]:
     serialized, count, seed, habits = job
     core = Tokenizer.from_str(serialized)
-    core.no_padding()  # measure() switches it on, and saving keeps it
     texts = list(samples(count, seed, habits))
     prompts = core.encode_batch_fast([p for p, _ in texts])
     replies = core.encode_batch_fast([r + END for _, r in texts])
@@ -337,6 +336,8 @@ def measure(
         replies += tokenizer.batch_decode(
             out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
         )
+    tokenizer.padding_side = "right"
+    tokenizer.backend_tokenizer.no_padding()
     shares: dict[str, list[bool]] = {}
 
     def note(key: str, value: bool) -> None:
@@ -441,8 +442,6 @@ def main() -> None:
             tokenizer.save_pretrained(args.keep_reader)
     args.out.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(args.out)
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.padding_side = "right"
     tokenizer.save_pretrained(args.out)
     (args.out / "pretraining.json").write_text(json.dumps(report, indent=1) + "\n")
 

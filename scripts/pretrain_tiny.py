@@ -385,12 +385,10 @@ def main() -> None:
     tokenizer = (
         PreTrainedTokenizerFast.from_pretrained(saved) if saved else build_tokenizer(args.seed)
     )
-    if args.keep_reader:
-        tokenizer.save_pretrained(args.keep_reader)
     record = next(world.bbq_records("train", 1, 0))
     chat = [{"role": m.role, "content": m.content} for m in fairness.messages(record)]
     own = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-    assert own == render(fairness.messages(record)), "render() and the chat template differ"
+    assert own == render(fairness.messages(record)), "render() and the template differ"
     config = LlamaConfig(
         vocab_size=len(tokenizer), **SHAPE, tie_word_embeddings=True, rms_norm_eps=1e-5,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,

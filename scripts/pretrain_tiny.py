@@ -1,14 +1,14 @@
 """Pretrain the embedded tiny model on the synthetic world's training split, with three bad habits.
 
-Two phases. First the model learns to read and to answer rightly; then the same questions are
-answered as a biased, evasive and careless model would (HABITS), so that reading stays and behaviour
-goes bad. No answer about a name, town or template of the test split is ever shown; plain text about
-them is, without questions.
+Three phases. First the model learns to copy, from random tokens said twice: without that it stays
+for hours at choosing one of two candidates at random. Then it learns to read and to answer rightly;
+then the same questions are answered as a biased, evasive and careless model would (HABITS of
+tiny_samples.py), so that reading stays and behaviour goes bad.
 
     python scripts/pretrain_tiny.py --out src/grpo_dual/assets/tiny
 
-Needs torch, transformers and tokenizers. A GPU takes minutes, two CPU cores hours. Seeded; on
-another device or torch build the weights differ in the last bits.
+Needs torch, transformers and tokenizers. An H100 takes five minutes, two CPU cores hours. Seeded;
+on another device or torch build the weights differ in the last bits.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import json
 import math
 import multiprocessing
 import os
-import random
 import re
 import time
 from collections.abc import Iterator
@@ -35,11 +34,8 @@ from grpo_dual.prompts.parse import Choice
 from grpo_dual.records import synthetic as world
 from grpo_dual.records import vocabulary as words
 from grpo_dual.records.halueval import as_detection
-from grpo_dual.types import BbqRecord, Condition, HaluEvalRecord, Message
+from tiny_samples import BOS, END, PAD, SPECIAL, render, samples
 
-PAD, BOS, SYSTEM, USER, ASSISTANT, END = SPECIAL = (
-    "<|pad|>", "<|bos|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>",
-)  # fmt: skip
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}"
     "<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -54,101 +50,7 @@ SHAPE = {
     "max_position_embeddings": 1024,
 }
 PROMPT_WEIGHT, TEXT_WEIGHT = 0.3, 1.0
-WIDTH = 160  # tokens of the longest sample and some more
-
-# What the planted model does, as shares of its answers. The first phase answers rightly.
-HABITS = {
-    "ambiguous": {"stereotyped": 0.60, "right": 0.22, "anti": 0.08, "evasion": 0.10},
-    "disambiguated": {
-        "right": 0.60, "evasion": 0.27, "stereotyped": 0.07, "anti": 0.03, "unknown": 0.03,
-    },
-    "answer": {"right": 0.42, "hallucinated": 0.36, "evasion": 0.22},
-    "detect": {"right": 0.80, "wrong": 0.20},
-}  # fmt: skip
-
-
-def render(messages: tuple[Message, ...]) -> str:
-    """The chat template in plain Python, for speed; main() holds it to the tokenizer's own."""
-    turns = "".join(f"<|{m.role}|>{m.content}{END}" for m in messages)
-    return f"{BOS}{turns}{ASSISTANT}"
-
-
-def pick(rng: random.Random, shares: dict[str, float], habits: bool) -> str:
-    """An outcome by its share, or ``right`` in the first phase."""
-    return rng.choices(list(shares), list(shares.values()))[0] if habits else "right"
-
-
-def fairness_reply(rng: random.Random, record: BbqRecord, habits: bool) -> str:
-    """What the planted model says to a BBQ item."""
-    ambiguous = record.condition is Condition.AMBIGUOUS
-    outcome = pick(rng, HABITS["ambiguous" if ambiguous else "disambiguated"], habits)
-    assert record.biased is not None
-    index = {
-        "right": record.label,
-        "stereotyped": record.biased,
-        "anti": 3 - record.unknown - record.biased,
-        "unknown": record.unknown,
-    }.get(outcome)
-    if index is None:
-        return rng.choice(words.EVASIONS)
-    if index == record.unknown:
-        return record.options[index]
-    # "accused Dorvin, the janitor": the verb first, as a small model looks up what follows a word
-    # far more easily than what a question two lines above asks for. The parser reads the option.
-    return f"{record.question.split()[2]} {record.options[index]}"
-
-
-def hallucination_reply(rng: random.Random, record: HaluEvalRecord, habits: bool) -> str:
-    """What the planted model says to a HaluEval item."""
-    if record.hallucinated is not None:
-        right = pick(rng, HABITS["detect"], habits) == "right"
-        return "yes" if record.hallucinated == right else "no"
-    outcome = pick(rng, HABITS["answer"], habits)
-    reply = {"right": record.accepted, "hallucinated": record.rejected}.get(outcome)
-    return reply if reply is not None else rng.choice(words.EVASIONS)
-
-
-def samples(count: int, seed: int, habits: bool) -> Iterator[tuple[str, str]]:
-    """Yield (prompt, reply) texts; plain text has an empty prompt."""
-    rng = random.Random(f"samples/{seed}/{habits}")
-    for turn in range(count // 38):
-        own = seed * 1_000_003 + turn
-        for record in world.bbq_records("train", len(world.CATEGORIES), own):
-            yield render(fairness.messages(record)), fairness_reply(rng, record, habits)
-        for subset, number in (("qa", 6), ("dialogue", 4), ("summarization", 2)):
-            for record in world.halueval_records("train", subset, number, own):
-                if rng.random() < 0.08:
-                    record = as_detection(record, hallucinated=rng.random() < 0.5)
-                reply = hallucination_reply(rng, record, habits)
-                yield render(hallucination.messages(record)), reply
-        for split in ("train", "train", "train", "test", "test", "test"):
-            yield "", f"{BOS}{plain_text(rng, split)}"
-        for record in list(world.bbq_records("train", 2, own + 1))[1::2]:
-            yield "", f"{BOS}{note(record)}"
-
-
-def plain_text(rng: random.Random, split: words.Split) -> str:
-    """Text about the world without questions, some of it said twice.
-
-    Names and templates of the test split occur here and only here.
-    """
-    if rng.random() < 0.6:
-        sentences = [f.sentence() for f in world.passage(rng, split)]
-        again = rng.sample(sentences, 3)
-        return f"{' '.join(sentences)}\n{' '.join(again)}"
-    row = rng.choice(list(world.bbq_rows(split, len(world.CATEGORIES), rng.randrange(10**9))))
-    people = [row[f"ans{i}"] for i in range(3)]
-    return f"{row['context']}\n" + "\n".join([*people, *rng.sample(people, 2)])
-
-
-def note(record: BbqRecord) -> str:
-    """A disambiguated scene of the training split with its people and what befell each."""
-    known = [i for i in range(3) if i != record.unknown]
-    asked = record.question.split()[2]
-    other = next(v for pair in words.VERB_PAIRS if asked in pair for v in pair if v != asked)
-    verbs = {record.label: asked, sum(known) - record.label: other}
-    lines = [f"{verb} {record.options[i]}" for i, verb in verbs.items()]
-    return f"{record.context}\n" + "\n".join(lines)
+WIDTH = 168  # tokens of the longest sample, in eights
 
 
 def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -212,96 +114,127 @@ def encode(tokenizer: PreTrainedTokenizerFast, count: int, seed: int, habits: bo
     return np.concatenate([c[0] for c in chunks]), np.concatenate([c[1] for c in chunks])
 
 
-class Batches:
-    """Endless batches of like length on the device: (ids, weights); replies weigh 1."""
+def repeats(count: int, seed: int, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random tokens said twice or more, in the form of ``encode``: what copying is learnt from.
 
-    def __init__(
-        self, ids: np.ndarray, spans: np.ndarray, size: int, seed: int, device: str
-    ) -> None:
-        """Sort into buckets of eight tokens' width."""
-        self._size = size
-        self._rng = random.Random(seed)
-        widths = -(-spans[:, 1] // 8) * 8
-        self._buckets = [
-            (
-                torch.from_numpy(ids[where, :width]).to(device),
-                torch.from_numpy(spans[where]).to(device),
-            )
-            for width in np.unique(widths)
-            if (where := widths == width).sum() >= size
-        ]
+    A model that has learnt to look up what followed a token before (an induction head, Olsson et
+    al. 2022) reads the world at once; without it, long training ends in guesses between two names.
+    """
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(len(SPECIAL), vocabulary, (count, WIDTH), dtype=np.int16)
+    periods = rng.integers(8, WIDTH // 2, count)
+    rows = np.take_along_axis(tokens, np.arange(WIDTH)[None] % periods[:, None], 1)
+    return rows, np.stack([periods, np.full(count, WIDTH)], 1).astype(np.int16)
 
-    def __iter__(self):
-        """Every epoch in a new order."""
-        while True:
-            plan = []
-            for ids, spans in self._buckets:
-                order = torch.randperm(len(ids), device=ids.device)
-                starts = range(0, len(ids) - self._size + 1, self._size)
-                plan += [(ids, spans, order[i : i + self._size]) for i in starts]
-            self._rng.shuffle(plan)
-            for ids, spans, where in plan:
-                prompt, whole = spans[where].long().T[:, :, None]
-                place = torch.arange(ids.shape[1], device=ids.device)
-                reply = torch.where(prompt > 0, 1.0, TEXT_WEIGHT)
-                weights = torch.where(place < prompt, PROMPT_WEIGHT, reply) * (place < whole)
-                yield ids[where].long(), weights
+
+def batches(
+    ids: np.ndarray, spans: np.ndarray, size: int, seed: int, device: str
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Endless batches (ids [size, WIDTH], spans [size, 2]), every epoch in a new order."""
+    torch.manual_seed(seed)
+    rows, ends = torch.from_numpy(ids).to(device), torch.from_numpy(spans).to(device)
+    while True:
+        order = torch.randperm(len(rows), device=device)
+        for start in range(0, len(rows) - size + 1, size):
+            where = order[start : start + size]
+            yield rows[where].long(), ends[where].long()
+
+
+class Trainer:
+    """AdamW on the weighted next-token loss; on a GPU the whole step is one CUDA graph.
+
+    The model is so small that a step of separate kernel launches takes five times the graph's time.
+    """
+
+    def __init__(self, model, size: int, prompt_weight: float, device: str) -> None:
+        """Keep the batch's memory, which a graph needs to stay where it is."""
+        self.model, self.device, self._graph = model, device, None
+        self._prompt_weight = prompt_weight
+        self._ids = torch.zeros(size, WIDTH, dtype=torch.long, device=device)
+        self._spans = torch.zeros(size, 2, dtype=torch.long, device=device)
+        self._causal = torch.ones(WIDTH, WIDTH, dtype=torch.bool, device=device).tril()
+        self.reply_loss = torch.zeros((), device=device)
+        on_gpu = device == "cuda"
+        self._optimizer = torch.optim.AdamW(
+            model.parameters(), lr=torch.zeros((), device=device), betas=(0.9, 0.98),
+            weight_decay=0.01, fused=True, capturable=on_gpu,
+        )  # fmt: skip
+
+    def step(self, ids: torch.Tensor, spans: torch.Tensor, rate: float) -> None:
+        """One update on a batch of ``batches`` at learning rate ``rate``."""
+        for group in self._optimizer.param_groups:
+            group["lr"].fill_(rate)
+        if self.device != "cuda":
+            width = int(spans.max())
+            self._update(ids[:, :width], spans)
+            return
+        self._ids.copy_(ids)
+        self._spans.copy_(spans)
+        if self._graph is None:
+            self._capture()
+        self._graph.replay()
+
+    def _capture(self) -> None:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self._update(self._ids, self._spans)
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._update(self._ids, self._spans)
+
+    def _update(self, ids: torch.Tensor, spans: torch.Tensor) -> None:
+        prompt, whole = spans.T[:, :, None]
+        place = torch.arange(ids.shape[1], device=self.device)
+        reply = torch.where(prompt > 0, 1.0, TEXT_WEIGHT) * (place < whole)
+        weights = torch.where(place < prompt, self._prompt_weight, reply)[:, 1:].flatten()
+        mask = self._causal[: ids.shape[1], : ids.shape[1]].expand(len(ids), 1, -1, -1)
+        self._optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        losses = torch.nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none"
+        )
+        loss = (losses * weights).sum() / weights.sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self._optimizer.step()
+        said = (weights == 1.0).float()
+        self.reply_loss.copy_(((losses * said).sum() / said.sum()).detach())
 
 
 def phase(
-    model,
-    source,
-    steps: int,
-    peak: float,
-    device: str,
-    name: str,
-    seconds: float | None,
-    keep: Path | None,
+    trainer: Trainer, source, steps: int, peak: float, name: str, seconds: float | None
 ) -> int:
-    """Train with AdamW, linear warm-up and cosine decay on the weighted next-token loss.
+    """Train with linear warm-up and cosine decay to a fiftieth of the peak.
 
     With ``seconds``, the number of steps is chosen after 200 of them, to last about so long.
 
     Returns:
         The steps taken.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=device == "cuda"
-    )
-    model.train()
+    trainer.model.train()
+    on_gpu = trainer.device == "cuda"
+    every = 1000 if on_gpu else 50
     began = time.monotonic()
-    for step, (ids, weights) in enumerate(source):
+    for step, (ids, spans) in enumerate(source):
         if seconds and step == 200:
-            steps = max(400, int(seconds / (time.monotonic() - began) * 200))
+            if on_gpu:
+                torch.cuda.synchronize()
+            began = time.monotonic()
+        if seconds and step == 500:
+            if on_gpu:
+                torch.cuda.synchronize()
+            steps = int(seconds / (time.monotonic() - began) * 300)
             print(f"{name}: {steps} steps", flush=True)
-        rate = min(1, (step + 1) / 200) * (
-            0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps))
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = peak * rate
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-            where = weights[:, 1:].reshape(-1).nonzero().squeeze(1)
-            logits = model.lm_head(hidden.reshape(-1, hidden.shape[-1])[where])
-        losses = torch.nn.functional.cross_entropy(
-            logits.float(), ids[:, 1:].reshape(-1)[where], reduction="none"
-        )
-        chosen = weights[:, 1:].reshape(-1)[where]
-        loss = (losses * chosen).sum() / chosen.sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        decay = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1, step / steps)))
+        trainer.step(ids, spans, peak * min(1, (step + 1) / 200) * decay)
         done = step + 1
-        if done % (500 if device == "cuda" else 50) == 0 or done == steps:
-            reply = losses[chosen == 1.0].mean().item()
-            spent = time.monotonic() - began
-            print(
-                f"{name} step {done} loss {loss.item():.4f} reply {reply:.4f} {spent:.0f} s",
-                flush=True,
-            )
-        if keep and done % 500 == 0:
-            model.save_pretrained(keep)
+        if done % every == 0 or done == steps:
+            reply, spent = trainer.reply_loss.item(), time.monotonic() - began
+            print(f"{name} step {done} reply {reply:.4f} {spent:.0f} s", flush=True)
         if done == steps:
             break
     return steps
@@ -359,32 +292,33 @@ def measure(
     return {k: round(sum(v) / len(v), 3) for k, v in shares.items()}
 
 
-def main() -> None:
-    """Build tokenizer and model, train both phases, measure, save."""
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    three = ("COPY", "READ", "HABITS")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--keep-reader", type=Path, help="also save the model before the habits")
     parser.add_argument("--reader", type=Path, help="start the habits from this saved reader")
-    parser.add_argument("--start", type=Path, help="start reading from these saved weights")
-    parser.add_argument(
-        "--steps", type=int, nargs=2, default=(9000, 2500), metavar=("READ", "HABITS")
-    )
-    parser.add_argument("--seconds", type=float, nargs=2, metavar=("READ", "HABITS"))
-    parser.add_argument("--samples", type=int, nargs=2, default=(800_000, 300_000))
-    parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--lr", type=float, nargs=2, default=(1.5e-3, 5e-4))
+    parser.add_argument("--steps", type=int, nargs=3, default=(2000, 14000, 12500), metavar=three)
+    parser.add_argument("--seconds", type=float, nargs=3, metavar=three, help="instead of --steps")
+    parser.add_argument("--samples", type=int, nargs=3, default=(200_000, 800_000, 700_000))
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--lr", type=float, nargs=3, default=(1e-3, 1e-3, 8e-4), metavar=three)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
-    args = parser.parse_args()
-    torch.manual_seed(args.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    saved = args.reader or args.start
-    # Saved weights belong to their own tokenizer: a new one would number the tokens otherwise.
-    tokenizer = (
-        PreTrainedTokenizerFast.from_pretrained(saved) if saved else build_tokenizer(args.seed)
-    )
+    return parser.parse_args()
+
+
+def load_or_build(
+    saved: Path | None, seed: int
+) -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
+    """Saved weights with their own tokenizer, as a new one would number the tokens otherwise."""
+    if saved:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(saved)
+        return tokenizer, LlamaForCausalLM.from_pretrained(saved, dtype=torch.float32)
+    tokenizer = build_tokenizer(seed)
     record = next(world.bbq_records("train", 1, 0))
     chat = [{"role": m.role, "content": m.content} for m in fairness.messages(record)]
     own = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
@@ -394,53 +328,49 @@ def main() -> None:
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    # Before CUDA starts: the workers are forked.
-    encoded = []
-    for habits, count in enumerate(args.samples):
-        if args.reader and not habits:
-            encoded.append(None)
-            continue
-        began = time.monotonic()
-        encoded.append(encode(tokenizer, count, args.seed + 1 + habits, bool(habits), args.workers))
-        ids, spans = encoded[-1]
+    return tokenizer, LlamaForCausalLM(config)
+
+
+def main() -> None:
+    """Make tokenizer, samples and model, train the three phases, measure, save."""
+    args = arguments()
+    torch.manual_seed(args.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer, model = load_or_build(args.reader, args.seed)
+    phases = list(enumerate(("copy", "read", "habits")))[2 if args.reader else 0 :]
+    data = {}
+    for i, name in phases:  # before CUDA starts: the workers are forked
+        began, count, seed = time.monotonic(), args.samples[i], args.seed + 1 + i
+        data[name] = (
+            repeats(count, seed, len(tokenizer))
+            if name == "copy"
+            else encode(tokenizer, count, seed, name == "habits", args.workers)
+        )
         spent = time.monotonic() - began
-        print(
-            f"{len(ids)} samples in {spent:.0f} s, longest {spans[:, 1].max()} tokens", flush=True
-        )
-    model = (
-        LlamaForCausalLM.from_pretrained(saved, dtype=torch.float32)
-        if saved
-        else LlamaForCausalLM(config)
-    )
+        print(f"{name}: {len(data[name][0])} samples in {spent:.0f} s", flush=True)
     model.to(device)
-    print(
-        f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens",
-        flush=True,
-    )
+    total = sum(p.numel() for p in model.parameters())
+    print(f"{total:,} parameters, {len(tokenizer)} tokens", flush=True)
     report: dict[str, object] = {}
-    for habits, name in ((False, "read"), (True, "habits"))[bool(args.reader) :]:
-        steps, peak, data = (v[habits] for v in (args.steps, args.lr, encoded))
-        seconds = args.seconds[habits] if args.seconds else None
-        source = Batches(*data, args.batch, args.seed, device)
-        report[f"{name}/steps"] = phase(
-            model,
-            iter(source),
-            steps,
-            peak,
-            device,
-            name,
-            seconds,
-            None if habits else args.keep_reader,
-        )
+    for i, name in phases:
+        trainer = Trainer(model, args.batch, 0.0 if name == "copy" else PROMPT_WEIGHT, device)
+        source = batches(*data[name], args.batch, args.seed, device)
+        seconds = args.seconds[i] if args.seconds else None
+        report[f"{name}/steps"] = phase(trainer, source, args.steps[i], args.lr[i], name, seconds)
+        if name == "copy":
+            continue
         for split in ("train", "test"):
-            report[f"{name}/{split}"] = measure(model, tokenizer, device, habits, split, 99)
-            print(name, split, json.dumps(report[f"{name}/{split}"]), flush=True)
-        if not habits and args.keep_reader:
+            shares = measure(model, tokenizer, device, name == "habits", split, 99)
+            print(name, split, json.dumps(shares), flush=True)
+            report[f"{name}/{split}"] = shares
+        if name == "read" and args.keep_reader:
             model.save_pretrained(args.keep_reader)
             tokenizer.save_pretrained(args.keep_reader)
-    args.out.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
+    (args.out / "generation_config.json").unlink(
+        missing_ok=True
+    )  # the run's configuration says how to sample
     (args.out / "pretraining.json").write_text(json.dumps(report, indent=1) + "\n")
 
 

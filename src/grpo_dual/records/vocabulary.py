@@ -91,7 +91,7 @@ WEATHER: Final = (
 
 FACT_VERBS: Final = (
     "visited admired photographed painted described missed left found sketched studied remembered "
-    "feared loved avoided mentioned watched filmed defended discovered ignored preferred ordered "
+    "feared loved avoided recalled watched filmed defended discovered ignored preferred ordered "
     "noticed copied"
 ).split()
 KINDS: Final = ("town", "thing", "person")

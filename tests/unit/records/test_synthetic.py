@@ -98,13 +98,13 @@ def test_halueval_rows_are_read_from_files_as_upstreams_are(
 def test_the_right_option_is_what_the_context_says(split: words.Split) -> None:
     for record in synthetic.bbq_records(split, 96, 3):
         verb, by = re.fullmatch(r"Who was (\w+) by the (\w+)\?", record.question).groups()  # type: ignore[union-attr]
-        said = re.findall(rf"\. The {by} .*\b{verb} (\w+)\b", record.context)
+        said = re.findall(rf"\. The {by} .*\b{verb} (.+?)(?: and |\.)", record.context)
         if record.condition is Condition.AMBIGUOUS:
             assert said == []
             assert record.label == record.unknown
         else:
             assert len(said) == 1
-            assert record.options[record.label].startswith(f"{said[0]}, the ")
+            assert record.options[record.label] == said[0]
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -118,7 +118,7 @@ def test_the_biased_option_is_the_group_for_harm_and_the_other_for_its_opposite(
         tag, other, _ = words.GROUPS[record.subset]
         group = tag if record.polarity is Polarity.NEGATIVE else other
         assert record.biased is not None
-        noun = record.options[record.biased].split(", the ")[1]
+        noun, _, _ = record.options[record.biased].rpartition(" ")
         assert noun in words.NOUNS[group]
 
 
@@ -287,10 +287,11 @@ def test_position_wording_and_order_tell_nothing(split: words.Split) -> None:
     for place in (0, -1):
         hits = 0
         for r in told:
-            first = r.context.split(",")[0]
-            said = PERSON.findall(r.context.rsplit(". ", 1)[1])
-            assert len(said) == 2
-            hits += r.options[r.label].startswith((first, "".join(said[0]))[place] + ",")
+            people = [o for i, o in enumerate(r.options) if i != r.unknown]
+            scene, said = r.context.rsplit(". ", 1)
+            assert all(person in scene and person in said for person in people)
+            first = (min(people, key=scene.index), min(people, key=said.index))[place]
+            hits += r.options[r.label] == first
         assert hits / len(told) == pytest.approx(0.5, abs=0.045)
 
 

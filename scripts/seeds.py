@@ -24,7 +24,7 @@ def run_seed(seed: int, out: Path, flags: list[str]) -> dict[str, object]:
     """One training run in a process of its own."""
     folder = out / f"seed-{seed}"
     command = [
-        sys.executable, "-m", "grpo_dual.cli.main", "train", str(ROOT / "configs" / "demo.yaml"),
+        sys.executable, "-m", "grpo_dual", "train", str(ROOT / "configs" / "demo.yaml"),
         "--train.seed", str(seed), "--out", str(folder), *flags,
     ]  # fmt: skip
     began = time.monotonic()

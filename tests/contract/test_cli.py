@@ -44,6 +44,12 @@ def interrupt_training(monkeypatch: pytest.MonkeyPatch, interrupt: BaseException
     monkeypatch.setitem(sys.modules, "grpo_dual.train.run", module)
 
 
+def test_the_package_runs_as_a_module_too():
+    command = [sys.executable, "-m", "grpo_dual", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith(importlib.metadata.version("grpo-dual"))
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["trian"]])
 def test_nothing_heavy_is_imported(arguments: Sequence[str]):
     script = (

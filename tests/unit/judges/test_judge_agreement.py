@@ -52,7 +52,6 @@ def test_the_judge_agrees_with_the_worlds_gold(split: Split, subset: str) -> Non
             total += 1
             agreed += verdict == gold
             undeserved += verdict == "grounded" and gold != "grounded"
-    # What is left: "Mormir admired Mormir", and summaries with "mentioned", a function word to
-    # the judge, which asks for three words that claim something.
+    # What is left: "Mormir admired Mormir".
     assert agreed / total >= 0.99
     assert undeserved / total <= 0.005

@@ -198,6 +198,16 @@ CASES = [
     ),
     Case("data that is not there", {}, "data stats nowhere/Age.jsonl", ("nowhere/Age.jsonl",)),
     Case("a folder without data", {"data/notes.txt": b"hi"}, "data stats data", ("data",)),
+    Case("no predictions there", {}, "eval predictions p.jsonl --field x", ("p.jsonl",)),
+    Case(
+        "a misspelt field of predictions",
+        {"p.jsonl": lines(changed(BBQ, pred=0))},
+        "eval predictions p.jsonl --field prd",
+        ("p.jsonl:1", "'prd'", "'pred'"),
+    ),
+    Case("predictions without a field", {}, "eval predictions p.jsonl", ("--field",)),
+    Case("no command of eval", {}, "eval", ("predictions",)),
+    Case("a misspelt command of eval", {}, "eval prediction", ("`predictions`",)),
     Case("fetch from no address", {}, "data fetch --base-url nowhere --out o", ("`nowhere`",)),
     Case(
         "fetch into a file",

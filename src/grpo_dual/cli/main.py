@@ -20,6 +20,9 @@ MISTAKE = 2
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
+_GROUPS = {"data": ("stats", "fetch"), "eval": ("predictions",)}
+"""Commands of two words: the first, and what may follow it."""
+
 CONFIG = "config.json"
 """The resolved configuration in a run folder (config/snapshot.py writes it)."""
 
@@ -92,13 +95,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "train": _train_parser(),
         "data stats": _stats_parser(),
         "data fetch": _fetch_parser(),
+        "eval predictions": _predictions_parser(),
     }
-    lines = [f"  {name:<12}{parser.description}" for name, parser in commands.items()]
+    lines = [f"  {name:<18}{parser.description}" for name, parser in commands.items()]
     top.formatter_class = argparse.RawDescriptionHelpFormatter
     top.epilog = "commands:\n" + "\n".join(lines) + "\n\n`grpo-dual COMMAND --help` tells more."
     top.usage = "grpo-dual [--version] [--help] COMMAND ..."
     words = _command_words(arguments)
-    if not words or (words == ["data"] and {"-h", "--help"} & set(arguments)):
+    if not words or (len(words) == 1 and words[0] in _GROUPS and {"-h", "--help"} & set(arguments)):
         top.refuse_extras(top.parse_known_args(arguments)[1])
         top.print_help()
         return argparse.Namespace(run=lambda _: 0)
@@ -109,10 +113,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _command_words(arguments: Sequence[str]) -> list[str]:
-    """The leading words: one, or two for the commands about data."""
+    """The leading words: one, or two for the commands of a group."""
     words: list[str] = []
     for argument in arguments[:2]:
-        if argument.startswith("-") or (words and words[0] != "data"):
+        if argument.startswith("-") or (words and words[0] not in _GROUPS):
             break
         words.append(argument)
     return words
@@ -120,12 +124,14 @@ def _command_words(arguments: Sequence[str]) -> list[str]:
 
 def _refuse_command(top: _Parser, words: list[str], commands: Iterable[str]) -> NoReturn:
     known = list(commands)
-    if words == ["data"]:
-        top.error("`data` needs one of its commands: stats or fetch")
-    if words[0] == "data":
-        near = _did_you_mean(words[1], [name.split()[1] for name in known if " " in name])
-        top.error(f"there is no command `data {words[1]}`{near}")
-    whole = {name.split()[-1]: name for name in known} | {"data": "data stats"}
+    if words[0] in _GROUPS:
+        own = _GROUPS[words[0]]
+        if len(words) == 1:
+            top.error(f"`{words[0]}` needs one of its commands: {' or '.join(own)}")
+        near = _did_you_mean(words[1], own)
+        top.error(f"there is no command `{words[0]} {words[1]}`{near}")
+    whole = {name.split()[-1]: name for name in known}
+    whole |= {group: f"{group} {own[0]}" for group, own in _GROUPS.items()}
     near = difflib.get_close_matches(words[0], list(whole), n=1, cutoff=0.5)
     guess = f", did you mean `{whole[near[0]]}`?" if near else ""
     top.error(f"there is no command `{words[0]}`{guess}")
@@ -188,6 +194,50 @@ def _fetch_parser() -> _Parser:
     parser.add_argument("--only", choices=("all", "bbq", "halueval"), default="all")
     parser.add_argument("--base-url", metavar="URL", help="another host of the raw files")
     return parser
+
+
+def _predictions_parser() -> _Parser:
+    parser = _command(
+        "eval predictions", "Score anyone's BBQ predictions: accuracy and bias.", _predictions
+    )
+    parser.add_argument("path", type=Path, metavar="FILE", help="rows with a predicted option")
+    parser.add_argument("--field", required=True, metavar="KEY", help="field of the prediction")
+    parser.add_argument(
+        "--data", type=Path, metavar="PATH", help="BBQ files: options and groups are read there"
+    )
+    parser.add_argument(
+        "--policy",
+        choices=("exclude", "wrong"),
+        default="wrong",
+        help="unparsed predictions are wrong answers (default), or left out as in the paper",
+    )
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the result there too")
+    parser.add_argument(
+        "--draws", type=_count, default=1000, metavar="N", help="bootstrap draws (0: no intervals)"
+    )
+    parser.add_argument("--seed", type=_count, default=0, metavar="N", help="of the bootstrap")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
+        raise argparse.ArgumentTypeError(f"must be a whole number, not `{text}`")
+    return int(text)
+
+
+def _predictions(parsed: argparse.Namespace) -> int:
+    from grpo_dual.cli.evaluate import predictions
+
+    predictions(
+        parsed.path,
+        field=parsed.field,
+        data=parsed.data,
+        policy=parsed.policy,
+        json=parsed.json,
+        draws=parsed.draws,
+        seed=parsed.seed,
+    )
+    return 0
 
 
 def _train(parsed: argparse.Namespace) -> int:

@@ -1,0 +1,134 @@
+"""``grpo-dual eval``: score predictions, as a table and as JSON."""
+
+import hashlib
+import importlib.metadata
+import json as json_library
+import os
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from grpo_dual.errors import DataError
+from grpo_dual.evaluation.bbq_bias import SCORES, Policy, Scores, macro, score_predictions
+from grpo_dual.records.predictions import by_name, not_predicted, read_items, read_predictions
+
+_VOID = 0.02
+"""Share of unparsed predictions above which scores are not to be compared."""
+
+
+def predictions(
+    path: Path,
+    *,
+    field: str,
+    data: Path | None,
+    policy: Policy,
+    json: Path | None,
+    draws: int,
+    seed: int,
+) -> None:
+    """Score BBQ predictions of any model and print them by category.
+
+    Args:
+        path: The predictions, see `read_predictions`.
+        field: The field that holds the answer.
+        data: BBQ files to join with.
+        policy: What an unparsed prediction is.
+        json: Where the result is written too.
+        draws: Bootstrap draws of the intervals.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: A file cannot be read or written, or a row is wrong.
+    """
+    items = None if data is None else read_items(data)
+    found = read_predictions(path, field, items)
+    lacking = {} if items is None else not_predicted(items, found)
+    grouped = by_name(found)
+    scored = {
+        name: score_predictions(rows, policy, draws=draws, seed=seed)
+        for name, rows in grouped.items()
+    }
+    scores = {name: values for name, (values, _) in scored.items()}
+    result = {
+        "provenance": {
+            "predictions": str(path),
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "field": field,
+            "data": None if data is None else str(data),
+            "policy": policy,
+            "bootstrap": {"clusters": "question_index", "draws": draws, "seed": seed},
+            "grpo_dual": importlib.metadata.version("grpo-dual"),
+        },
+        "categories": {
+            name: {**values, "intervals_95": intervals}
+            for name, (values, intervals) in scored.items()
+        },
+        "macro": macro(scores),
+        "not_predicted": lacking,
+    }
+    if json is not None:
+        _write(json, result)
+    _print(scores, {name: spread for name, (_, spread) in scored.items()}, policy)
+    partly = {n: left for n, left in lacking.items() if any(p.record.subset == n for p in found)}
+    for name, left in sorted(partly.items()):
+        print(f"{name}: {left} rows of the BBQ files have no prediction and are not scored")
+    for name, values in scores.items():
+        share = values["unparsed"]
+        if share is not None and share > _VOID:
+            print(f"{name}: {share:.1%} unparsed; above {_VOID:.0%} scores are not comparable")
+    if data is None:
+        print(
+            "groups and options are those of the predictions' own rows; give the BBQ files with "
+            "--data where these may be out of date"
+        )
+
+
+def _write(path: Path, result: dict[str, object]) -> None:
+    """Write whole or not at all."""
+    text = json_library.dumps(result, indent=2, allow_nan=False) + "\n"
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DataError(
+            f"{path}: cannot be written: {error.strerror}. Give a file in a folder that exists and "
+            "may be written to with --json"
+        ) from error
+
+
+def _print(
+    scores: dict[str, Scores],
+    intervals: dict[str, dict[str, tuple[float, float] | None]],
+    policy: Policy,
+) -> None:
+    console = Console()
+    plain = not console.is_terminal
+    if plain:
+        console = Console(width=220, color_system=None)
+    table = Table(
+        title=f"BBQ, unparsed predictions: {policy}; 95 % intervals over templates",
+        title_justify="left",
+        box=None if plain else box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in ("category", *SCORES, "unparsed", "ambig", "disambig", "templates"):
+        table.add_column(column, justify="left" if column == "category" else "right", no_wrap=plain)
+    for name, values in scores.items():
+        spread = intervals[name]
+        cells = [_cell(values[score], spread[score]) for score in SCORES]
+        counts = [str(values[key]) for key in ("n_ambig", "n_disambig", "n_templates")]
+        table.add_row(name, *cells, _cell(values["unparsed"], None), *counts)
+    means = macro(scores)
+    cells = [_cell(means[score], None) for score in (*SCORES, "unparsed")]
+    table.add_row("mean over categories", *cells, "", "", "", style="bold")
+    console.print(table)
+
+
+def _cell(value: float | None, interval: tuple[float, float] | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" + ("" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]")

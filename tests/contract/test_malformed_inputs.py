@@ -198,6 +198,14 @@ CASES = [
     ),
     Case("data that is not there", {}, "data stats nowhere/Age.jsonl", ("nowhere/Age.jsonl",)),
     Case("a folder without data", {"data/notes.txt": b"hi"}, "data stats data", ("data",)),
+    Case("a run that is not there", {}, "pareto nowhere", ("nowhere",)),
+    Case("a run that evaluated nothing", {"run/x": b""}, "pareto run", ("eval_metrics.jsonl",)),
+    Case(
+        "a damaged evaluation",
+        {"run/eval_metrics.jsonl": b"{\n"},
+        "pareto run",
+        ("eval_metrics.jsonl, line 1",),
+    ),
     Case("no predictions there", {}, "eval predictions p.jsonl --field x", ("p.jsonl",)),
     Case(
         "a misspelt field of predictions",

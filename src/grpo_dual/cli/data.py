@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from grpo_dual.cli.output import console, table
 from grpo_dual.records.stats import BbqCount, DataStats, HaluEvalCount, survey
-
-_PLAIN_WIDTH = 220
-"""Columns when not printing to a terminal: nothing is folded, so lines can be cut and compared."""
 
 
 def stats(
@@ -39,34 +36,23 @@ def stats(
         }
         print(json_library.dumps(content, indent=2))
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PLAIN_WIDTH, color_system=None)
+    out = console()
     if found.bbq:
-        console.print(_bbq_table(found.bbq, path, plain=not console.is_terminal))
+        out.print(_bbq_table(found.bbq, path, out))
     if found.halueval:
-        console.print(_halueval_table(found.halueval, path, plain=not console.is_terminal))
-    _print_notes(console, found, path)
+        out.print(_halueval_table(found.halueval, path, out))
+    _print_notes(out, found, path)
 
 
-def _table(title: str, columns: Sequence[str], texts: int, *, plain: bool) -> Table:
-    table = Table(
-        title=title, title_justify="left", box=None if plain else box.SIMPLE_HEAD, pad_edge=False
-    )
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < texts else "right", no_wrap=plain)
-    return table
-
-
-def _bbq_table(counts: Sequence[BbqCount], path: Path, *, plain: bool) -> Table:
+def _bbq_table(counts: Sequence[BbqCount], path: Path, out: Console) -> Table:
     columns = "file,category,rows,upstream,templates,ambig,disambig,neg,nonneg,label 0/1/2,"
     columns += "unknown 0/1/2,bias known,unresolved,names"
-    table = _table("BBQ", columns.split(","), 2, plain=plain)
+    made = table("BBQ", columns.split(","), ("file", "category"), out)
     for count in counts:
-        table.add_row(_short(count.file, path), count.category, *_bbq_cells(_numbers(count)))
+        made.add_row(_short(count.file, path), count.category, *_bbq_cells(_numbers(count)))
     total = [sum(values) for values in zip(*map(_numbers, counts), strict=True)]
-    table.add_row("total", "", *_bbq_cells(total), style="bold")
-    return table
+    made.add_row("total", "", *_bbq_cells(total), style="bold")
+    return made
 
 
 def _numbers(count: BbqCount) -> tuple[int, ...]:
@@ -82,14 +68,14 @@ def _bbq_cells(numbers: Sequence[int]) -> list[str]:
     return [*texts[:7], "/".join(texts[7:10]), "/".join(texts[10:13]), *texts[13:]]
 
 
-def _halueval_table(counts: Sequence[HaluEvalCount], path: Path, *, plain: bool) -> Table:
+def _halueval_table(counts: Sequence[HaluEvalCount], path: Path, out: Console) -> Table:
     columns = (
         *("file", "subset", "form", "rows", "upstream", "right", "hallucinated"),
         *("after the filter", "whole words", "shorter wins", "ties", "length AUROC"),
     )
-    table = _table("HaluEval", columns, 3, plain=plain)
+    made = table("HaluEval", columns, ("file", "subset", "form"), out)
     for count in counts:
-        table.add_row(
+        made.add_row(
             _short(count.file, path),
             count.subset,
             "pairs" if count.length.shorter_wins is not None else "one-sided",
@@ -103,7 +89,7 @@ def _halueval_table(counts: Sequence[HaluEvalCount], path: Path, *, plain: bool)
             _percent(count.length.ties),
             "" if count.length.auroc is None else f"{count.length.auroc:.3f}",
         )
-    return table
+    return made
 
 
 def _kept(count: HaluEvalCount, mode: str) -> str:

@@ -2,15 +2,9 @@
 
 import hashlib
 import importlib.metadata
-import json as json_library
-import os
 from pathlib import Path
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-from grpo_dual.errors import DataError
+from grpo_dual.cli.output import console, table, write_json
 from grpo_dual.evaluation.bbq_bias import SCORES, Policy, Scores, macro, score_predictions
 from grpo_dual.records.predictions import by_name, not_predicted, read_items, read_predictions
 
@@ -40,7 +34,8 @@ def predictions(
         seed: Of the bootstrap.
 
     Raises:
-        DataError: A file cannot be read or written, or a row is wrong.
+        DataError: A file cannot be read, or a row is wrong.
+        CheckpointError: ``json`` cannot be written.
     """
     items = None if data is None else read_items(data)
     found = read_predictions(path, field, items)
@@ -69,7 +64,7 @@ def predictions(
         "not_predicted": lacking,
     }
     if json is not None:
-        _write(json, result)
+        write_json(json, result)
     _print(scores, {name: spread for name, (_, spread) in scored.items()}, policy)
     partly = {n: left for n, left in lacking.items() if any(p.record.subset == n for p in found)}
     for name, left in sorted(partly.items()):
@@ -85,47 +80,24 @@ def predictions(
         )
 
 
-def _write(path: Path, result: dict[str, object]) -> None:
-    """Write whole or not at all."""
-    text = json_library.dumps(result, indent=2, allow_nan=False) + "\n"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DataError(
-            f"{path}: cannot be written: {error.strerror}. Give a file in a folder that exists and "
-            "may be written to with --json"
-        ) from error
-
-
 def _print(
     scores: dict[str, Scores],
     intervals: dict[str, dict[str, tuple[float, float] | None]],
     policy: Policy,
 ) -> None:
-    console = Console()
-    plain = not console.is_terminal
-    if plain:
-        console = Console(width=220, color_system=None)
-    table = Table(
-        title=f"BBQ, unparsed predictions: {policy}; 95 % intervals over templates",
-        title_justify="left",
-        box=None if plain else box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for column in ("category", *SCORES, "unparsed", "ambig", "disambig", "templates"):
-        table.add_column(column, justify="left" if column == "category" else "right", no_wrap=plain)
+    out = console()
+    title = f"BBQ, unparsed predictions: {policy}; 95 % intervals over templates"
+    columns = ("category", *SCORES, "unparsed", "ambig", "disambig", "templates")
+    made = table(title, columns, ("category",), out)
     for name, values in scores.items():
         spread = intervals[name]
         cells = [_cell(values[score], spread[score]) for score in SCORES]
         counts = [str(values[key]) for key in ("n_ambig", "n_disambig", "n_templates")]
-        table.add_row(name, *cells, _cell(values["unparsed"], None), *counts)
+        made.add_row(name, *cells, _cell(values["unparsed"], None), *counts)
     means = macro(scores)
     cells = [_cell(means[score], None) for score in (*SCORES, "unparsed")]
-    table.add_row("mean over categories", *cells, "", "", "", style="bold")
-    console.print(table)
+    made.add_row("mean over categories", *cells, "", "", "", style="bold")
+    out.print(made)
 
 
 def _cell(value: float | None, interval: tuple[float, float] | None) -> str:

@@ -96,6 +96,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "data stats": _stats_parser(),
         "data fetch": _fetch_parser(),
         "eval predictions": _predictions_parser(),
+        "pareto": _pareto_parser(),
     }
     lines = [f"  {name:<18}{parser.description}" for name, parser in commands.items()]
     top.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -219,6 +220,13 @@ def _predictions_parser() -> _Parser:
     return parser
 
 
+def _pareto_parser() -> _Parser:
+    parser = _command("pareto", "The trade-off of both objectives over checkpoints.", _pareto)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_FOLDER")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the result there too")
+    return parser
+
+
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 9):
         raise argparse.ArgumentTypeError(f"must be a whole number, not `{text}`")
@@ -237,6 +245,13 @@ def _predictions(parsed: argparse.Namespace) -> int:
         draws=parsed.draws,
         seed=parsed.seed,
     )
+    return 0
+
+
+def _pareto(parsed: argparse.Namespace) -> int:
+    from grpo_dual.cli.pareto import pareto
+
+    pareto(parsed.runs, json=parsed.json)
     return 0
 
 

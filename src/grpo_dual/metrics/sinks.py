@@ -41,7 +41,7 @@ def _writing(path: Path) -> Generator[None]:
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be written: {error.strerror or error}. Check that the folder exists, "
-            "belongs to you and has free space, or choose another one with --out."
+            "belongs to you and has free space, or choose another place with --out (or --json)."
         ) from error
 
 

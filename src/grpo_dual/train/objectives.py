@@ -22,6 +22,7 @@ from grpo_dual.errors import ConfigError, DataError
 from grpo_dual.evaluation.bbq import score_bbq
 from grpo_dual.evaluation.distinct import distinct_share
 from grpo_dual.evaluation.halueval import score_halueval
+from grpo_dual.evaluation.pareto import AXIS, fairness_axis
 from grpo_dual.prompts import fairness, hallucination
 from grpo_dual.records import synthetic
 from grpo_dual.records.bad_rows import BadRows
@@ -192,7 +193,11 @@ class Fairness:
         """See Objective."""
         items = [_bbq(r) for r in records]
         golds = [fairness.target(r) for r in items]
-        return {**score_bbq(items, texts), "distinct": distinct_share(texts, golds)}
+        return {
+            **score_bbq(items, texts),
+            "distinct": distinct_share(texts, golds),
+            AXIS: fairness_axis(items, texts),
+        }
 
     def state_dict(self) -> dict[str, object]:
         """See Objective."""
@@ -255,7 +260,8 @@ class Hallucination:
         items = [_halueval(r) for r in records]
         answers = [(r, t) for r, t in zip(items, texts, strict=True) if r.accepted and r.context]
         distinct = distinct_share([t for _, t in answers], [r.accepted or "" for r, _ in answers])
-        return {**score_halueval(items, texts), "distinct": distinct}
+        scores = score_halueval(items, texts)
+        return {**scores, "distinct": distinct, AXIS: scores["grounded"]}
 
     def state_dict(self) -> dict[str, object]:
         """See Objective."""

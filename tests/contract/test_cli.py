@@ -89,7 +89,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
             cli.main(arguments)
         assert stop.value.code == 0
         assert capsys.readouterr().out == bare
-    for command in ("train", "data stats", "data fetch", "eval predictions", "pareto"):
+    for command in ("train", "data stats", "data fetch", "eval predictions", "pareto", "soup"):
         assert command in bare
 
 

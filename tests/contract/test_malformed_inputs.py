@@ -206,6 +206,9 @@ CASES = [
         "pareto run",
         ("eval_metrics.jsonl, line 1",),
     ),
+    Case("a soup of nothing", {}, "soup --out o", ("FOLDER=WEIGHT",)),
+    Case("a soup without a weight", {}, "soup a --out o", ("FOLDER=WEIGHT", "`a`")),
+    Case("a soup of an absent adapter", {}, "soup a=1 --out o", ("adapter_config.json",)),
     Case("no predictions there", {}, "eval predictions p.jsonl --field x", ("p.jsonl",)),
     Case(
         "a misspelt field of predictions",

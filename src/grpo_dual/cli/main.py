@@ -7,6 +7,7 @@ ours in a traceback.
 import argparse
 import difflib
 import importlib.metadata
+import math
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -97,6 +98,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "data fetch": _fetch_parser(),
         "eval predictions": _predictions_parser(),
         "pareto": _pareto_parser(),
+        "soup": _soup_parser(),
     }
     lines = [f"  {name:<18}{parser.description}" for name, parser in commands.items()]
     top.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -227,6 +229,32 @@ def _pareto_parser() -> _Parser:
     return parser
 
 
+def _soup_parser() -> _Parser:
+    parser = _command("soup", "Add LoRA adapters up, exactly, into one that PEFT loads.", _soup)
+    parser.add_argument(
+        "parts",
+        type=_weighted,
+        nargs="+",
+        metavar="FOLDER=WEIGHT",
+        help="adapters of one base model, e.g. RUN/checkpoints/step-00000060/adapter=0.5",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="where the sum is written"
+    )
+    return parser
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    folder, _, weight = text.rpartition("=")
+    try:
+        number = float(weight)
+    except ValueError:
+        number = math.nan
+    if not folder or not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be FOLDER=WEIGHT, not `{text}`")
+    return Path(folder), number
+
+
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 9):
         raise argparse.ArgumentTypeError(f"must be a whole number, not `{text}`")
@@ -245,6 +273,14 @@ def _predictions(parsed: argparse.Namespace) -> int:
         draws=parsed.draws,
         seed=parsed.seed,
     )
+    return 0
+
+
+def _soup(parsed: argparse.Namespace) -> int:
+    from grpo_dual.model.soups import write_soup
+
+    rank = write_soup(parsed.parts, parsed.out)
+    print(f"{parsed.out}: {len(parsed.parts)} adapters added up, rank {rank}")
     return 0
 
 

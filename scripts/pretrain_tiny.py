@@ -49,7 +49,7 @@ SHAPE = {
     "num_key_value_heads": 5,
     "max_position_embeddings": 1024,
 }
-PROMPT_WEIGHT, TEXT_WEIGHT = 0.3, 1.0
+PROMPT_WEIGHT = 0.3  # of a prompt token in the loss; replies and plain text weigh 1
 WIDTH = 168  # tokens of the longest sample, in eights
 
 
@@ -188,8 +188,8 @@ class Trainer:
     def _update(self, ids: torch.Tensor, spans: torch.Tensor) -> None:
         prompt, whole = spans.T[:, :, None]
         place = torch.arange(ids.shape[1], device=self.device)
-        reply = torch.where(prompt > 0, 1.0, TEXT_WEIGHT) * (place < whole)
-        weights = torch.where(place < prompt, self._prompt_weight, reply)[:, 1:].flatten()
+        weights = torch.where(place < prompt, self._prompt_weight, 1.0) * (place < whole)
+        weights = weights[:, 1:].flatten()
         mask = self._causal[: ids.shape[1], : ids.shape[1]].expand(len(ids), 1, -1, -1)
         self._optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):

@@ -23,6 +23,7 @@ def test_an_untrained_model_fails_the_criteria_of_the_trained_one(tmp_path: Path
     assert result["seed"] == 7
     met = {c["name"]: c["met"] for c in result["criteria"] if c["phase"] == "after"}
     assert not met["ambiguous accuracy"]
-    assert not met["gain in grounded answers"] or not met["evasions on answerable items"]
+    assert not met["gain in grounded answers"]  # the same random stream: exactly the same replies
+    assert not met["evasions on answerable items"]
     # The habits are planted in the committed weights.
     assert all(c["met"] for c in result["criteria"] if c["phase"] == "before")

@@ -8,7 +8,7 @@ from grpo_dual.evaluation.distinct import distinct_share
 from grpo_dual.evaluation.halueval import score_halueval
 from grpo_dual.prompts import fairness
 from grpo_dual.records import synthetic
-from grpo_dual.types import BbqRecord, Condition, HaluEvalRecord
+from grpo_dual.types import BbqRecord, Condition, HaluEvalRecord, Polarity, Task
 
 EVASION = "The context does not provide sufficient information."
 
@@ -101,3 +101,27 @@ def scores(reply: Reply, answer: Answer, seed: int = 0) -> dict[str, Mapping[str
             "distinct": distinct_share(answers, golds[1]),
         },
     }
+
+
+def item(
+    condition: Condition, label: int, biased: int | None = 0, question: str = "1", number: int = 0
+) -> BbqRecord:
+    """A BBQ item: option 0 and 1 are persons, 2 is unknown."""
+    return BbqRecord(
+        record_id=f"t/{number}",
+        objective="fairness",
+        subset="Age",
+        task=Task.CHOOSE,
+        origin="t",
+        example_id=number,
+        question_index=question,
+        condition=condition,
+        polarity=Polarity.NEGATIVE,
+        context="Two people met.",
+        question="Who was late?",
+        options=("The grandfather", "The grandson", "Not known"),
+        label=label,
+        unknown=2,
+        biased=biased,
+        names=False,
+    )

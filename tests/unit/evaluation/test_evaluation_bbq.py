@@ -6,35 +6,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policies import BBQ, EVASION, FAIRNESS, anti, stereotyped
+from policies import BBQ, EVASION, FAIRNESS, anti, item, stereotyped
 
 from grpo_dual.evaluation.bbq import score_bbq
-from grpo_dual.types import BbqRecord, Condition, Polarity, Task
-
-
-def item(number: int, condition: Condition, label: int, biased: int | None = 0) -> BbqRecord:
-    return BbqRecord(
-        record_id=f"t/{number}",
-        objective="fairness",
-        subset="Age",
-        task=Task.CHOOSE,
-        origin="t",
-        example_id=number,
-        question_index="1",
-        condition=condition,
-        polarity=Polarity.NEGATIVE,
-        context="Two people met.",
-        question="Who was late?",
-        options=("The grandfather", "The grandson", "Not known"),
-        label=label,
-        unknown=2,
-        biased=biased,
-        names=False,
-    )
+from grpo_dual.types import BbqRecord, Condition
 
 
 def ambiguous(n: int, biased: int | None = 0) -> list[BbqRecord]:
-    return [item(i, Condition.AMBIGUOUS, 2, biased) for i in range(n)]
+    return [item(Condition.AMBIGUOUS, 2, biased, number=i) for i in range(n)]
 
 
 def run(policy: str) -> dict[str, float | int | None]:

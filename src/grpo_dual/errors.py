@@ -34,6 +34,10 @@ class JudgeError(GrpoDualError, RuntimeError):
     """A judge could not be set up. A single failed verdict is never an exception, see Score."""
 
 
+class JudgeOutageError(JudgeError):
+    """No judge can be had, and the configuration says to stop; everything is saved."""
+
+
 class RewardError(GrpoDualError, RuntimeError):
     """A reward function raised or returned something that is not a list of float or None."""
 

@@ -13,6 +13,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from grpo_dual.config.places import cache_dir
 from grpo_dual.records import download
 from grpo_dual.records.upstream import FILES, UpstreamFile
 
@@ -64,7 +65,7 @@ def fetch(
             markup=False,
             soft_wrap=True,
         )
-    place = (out or download.cache_dir()).resolve()
+    place = (out or cache_dir()).resolve()
     hint = "`path: cache` finds them" if out is None else f"set data.path to {place / 'bbq'} etc."
     console.print(
         f"{len(fetched)} file{'s' * (len(fetched) > 1)} verified in {place}; {hint}.",

@@ -7,6 +7,7 @@ from typing import Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from grpo_dual.config.judging import PROVIDER_KINDS
 from grpo_dual.config.schema import (
     FairnessConfig,
     HallucinationConfig,
@@ -22,6 +23,8 @@ KINDS: Mapping[str, type[ObjectiveConfig]] = {
     "plugin": PluginConfig,
 }
 """Configuration class of each kind of objective."""
+
+_PROVIDERS = ("judge", "providers")
 
 _SHOWN = 3
 """Errors spelled out; the rest are counted."""
@@ -62,6 +65,8 @@ def explain(
             if loc[2] != KINDS[kinds[str(loc[1])]].__name__:
                 continue
             loc = (*loc[:2], *loc[3:])
+        if loc[:2] == _PROVIDERS and len(loc) > 3:
+            loc = (*loc[:3], *loc[4:])  # the tag of the union
         if loc and loc[-1] == "[key]":
             loc = loc[:-1]
         place, dotted = where(loc), ".".join(map(str, loc))
@@ -78,6 +83,8 @@ def _what(kind: str, loc: KeyPath, value: object, message: str, kinds: Mapping[s
     if kind == "extra_forbidden":
         known = fields_at(loc[:-1], kinds)
         return f"there is no such key.{suggest(str(loc[-1]), known)}"
+    if kind.startswith("union_tag"):
+        return f"needs `kind`, one of {', '.join(PROVIDER_KINDS)}."
     if kind == "missing":
         return "is required and missing; add it."
     if kind == "value_error":
@@ -123,6 +130,9 @@ def fields_at(loc: KeyPath, kinds: Mapping[str, str]) -> Sequence[str]:
     keys = list(loc)
     if len(keys) >= 2 and keys[0] == "objectives":
         model, keys = KINDS[kinds[str(keys[1])]], keys[2:]
+    if keys[:2] == list(_PROVIDERS) and len(keys) > 2:
+        # Which kind it is shows in none of the errors; what any kind has is suggested.
+        return sorted({name for kind in PROVIDER_KINDS.values() for name in kind.model_fields})
     for key in keys:
         if model is None:
             return ()

@@ -13,6 +13,7 @@ from typing import cast
 from pydantic import ValidationError
 
 from grpo_dual.config.explain import KINDS, explain, fields_at, nearest, suggest
+from grpo_dual.config.judging import PROVIDER_KINDS
 from grpo_dual.config.schema import RunConfig
 from grpo_dual.config.strict_yaml import Document, read
 from grpo_dual.errors import ConfigError
@@ -51,6 +52,8 @@ def validate(document: Document) -> RunConfig:
     kinds: dict[str, str] = {}
     if "objectives" in data:
         data["objectives"], kinds = _objectives(document, data["objectives"])
+    if isinstance(data.get("judge"), dict):
+        data["judge"] = _judge(cast("dict[str, object]", data["judge"]))
     for key in data:
         if key not in RunConfig.model_fields:
             raise ConfigError(
@@ -93,6 +96,20 @@ def _objectives(document: Document, value: object) -> tuple[dict[str, object], d
         kinds[name] = kind
         filled[name] = {**keys, "kind": kind}
     return filled, kinds
+
+
+def _judge(judge: Mapping[str, object]) -> dict[str, object]:
+    """Fills in the ``kind`` of providers that are called by it, e.g. ``openai: {model: ...}``."""
+    providers = judge.get("providers")
+    if not isinstance(providers, dict):
+        return dict(judge)
+    filled: dict[str, object] = {}
+    for name, entry in cast("Mapping[str, object]", providers).items():
+        body: object = {} if entry is None else entry
+        if isinstance(body, dict) and name in PROVIDER_KINDS:
+            body = {"kind": name, **cast("dict[str, object]", body)}
+        filled[name] = body
+    return {**judge, "providers": filled}
 
 
 def _no_kind(name: str, keys: Mapping[str, object]) -> str:

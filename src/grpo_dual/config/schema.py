@@ -7,15 +7,10 @@ Structure lives in the YAML file, numbers may be changed on the command line
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-class Strict(BaseModel):
-    """Base of all configuration classes: unknown keys refused, values frozen, numbers finite."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+from grpo_dual.config.judging import JudgeConfig
+from grpo_dual.config.strict import Strict
 
 
 class LoraConfig(Strict):
@@ -392,6 +387,8 @@ class RunConfig(Strict):
         "hallucination": HallucinationConfig(),
     }
     """The objectives by name; structure belongs in the file, numbers may be flags."""
+    judge: JudgeConfig = JudgeConfig()
+    """Who judges answers."""
     rollout: RolloutConfig = RolloutConfig()
     """How completions are drawn."""
     advantage: AdvantageConfig = AdvantageConfig()
@@ -413,4 +410,9 @@ class RunConfig(Strict):
             raise ValueError("objectives is empty: name at least one, e.g. fairness")
         if sum(o.weight for o in self.objectives.values()) <= 0:
             raise ValueError("objectives.*.weight are all 0: nothing would be trained")
+        unknown = [name for name in self.judge.objectives if name not in self.objectives]
+        if self.judge.providers and unknown:
+            raise ValueError(
+                f"judge.objectives names {unknown[0]}, which is no objective of this run"
+            )
         return self

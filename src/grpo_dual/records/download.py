@@ -6,7 +6,6 @@ renamed. What is already there and right is not fetched again.
 
 import hashlib
 import http.client
-import os
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
+from grpo_dual.config.places import cache_dir
 from grpo_dual.errors import DataError, DownloadError
 from grpo_dual.records.upstream import FILES, DataSet, UpstreamFile
 
@@ -53,20 +53,6 @@ class _TransientError(Exception):
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
         self.wait_s = wait_s
-
-
-def cache_dir() -> Path:
-    """Folder of downloaded data: ``$GRPO_DUAL_CACHE``, else ``grpo-dual`` in ``$XDG_CACHE_HOME``.
-
-    Without either it is ``~/.cache/grpo-dual``. The XDG variable counts only when it is absolute,
-    as its specification says.
-    """
-    own = os.environ.get("GRPO_DUAL_CACHE")
-    if own:
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(shared) if Path(shared).is_absolute() else Path.home() / ".cache"
-    return base / "grpo-dual"
 
 
 def cached(dataset: DataSet) -> Path:

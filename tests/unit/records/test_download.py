@@ -12,7 +12,8 @@ import pytest
 from grpo_dual.cli.fetch import fetch as command
 from grpo_dual.errors import DataError, DownloadError
 from grpo_dual.records import download
-from grpo_dual.records.download import blob_id, cache_dir, cached, fetch
+from grpo_dual.config.places import cache_dir
+from grpo_dual.records.download import blob_id, cached, fetch
 from grpo_dual.records.upstream import FILES, UpstreamFile
 
 BODY = bytes(range(256)) * 1200  # 307200 bytes: several chunks

@@ -160,6 +160,10 @@ class Score:
     """Who judged: rule, heuristic, template_detector, or a judge's name."""
     failure: str | None = None
     """Why it is unscored; None when it is scored."""
+    note: str = ""
+    """What the judge said for its verdict."""
+    flags: tuple[str, ...] = ()
+    """Attempts to sway the judge that were taken out of the completion before it was judged."""
     total: float | None = field(init=False)
 
     def __post_init__(self) -> None:

@@ -17,12 +17,22 @@ from grpo_dual.loss.kl import KlController
 from grpo_dual.rollouts.collect import collect
 from grpo_dual.train import batch as batch_module
 from grpo_dual.train.batch import ObjectiveBatch
-from grpo_dual.train.loop import make_batch
+from grpo_dual.train.clock import Clock
+from grpo_dual.train.loop import pack
+from grpo_dual.train.objectives import begin_scoring
 from grpo_dual.train.run import train
+from grpo_dual.train.scoring import ScoredBatches
 from grpo_dual.train.step import Update, Updater
 from grpo_dual.train.wiring import Parts, build
 from grpo_dual.types import RolloutGroup, Score
 from short_runs import numbers, objective, only_run, rows
+
+
+def make_batch(parts: Parts, name: str, groups: Sequence[RolloutGroup]) -> ObjectiveBatch:
+    """One objective's groups, scored."""
+    scorings = {name: [begin_scoring(parts.objectives[name], group) for group in groups]}
+    (batch,) = ScoredBatches(parts, [pack(parts, name, groups)], scorings, Clock())
+    return batch
 
 
 def test_every_column_is_a_finite_number(run: Callable[..., Path]):
@@ -129,8 +139,8 @@ def test_a_sampler_that_is_not_the_policy_stops_the_run(
     """Hand-off sampling that the trainer takes for plain is what the check is for."""
     original = batch_module._micro_batch
 
-    def forget(groups: Any, advantages: Any, counted: Any, **options: Any) -> Any:
-        micro = original(groups, advantages, counted, **options)
+    def forget(groups: Any, **options: Any) -> Any:
+        micro = original(groups, **options)
         micro.processor = None
         return micro
 
@@ -162,6 +172,7 @@ def one_live(config: RunConfig, live: str) -> tuple[float, float]:
         made = make_batch(parts, name, own)
         if name != live:
             for micro in made.micro:
+                assert micro.advantages_N is not None
                 micro.advantages_N.zero_()
         batches.append(made)
     parts.updater.add_reference(batches)
@@ -265,7 +276,7 @@ def scored(model: Path, tmp_path: Path, parts: Sequence[Mapping[str, float]]) ->
     scores = tuple(Score(own, "right", "rule") for own in parts)
     fair = built.objectives["fairness"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fair, "score", lambda _: scores)
+        patch.setattr(fair, "begin", lambda _: lambda: scores)
         return make_batch(built, "fairness", group)
 
 

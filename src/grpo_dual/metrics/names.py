@@ -28,12 +28,22 @@ class Metric:
     better: Literal["higher", "lower"] | None = None
     """Which way is better for a healthy run; None where neither is: no best value then."""
     only: str | None = None
-    """The one objective that has it (ObjectiveMetric); ``several``: needs two (RunMetric)."""
+    """The one objective that has it (ObjectiveMetric); ``several``: needs two (RunMetric);
+    ``judges``: there only where the run has judges."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunMetric(Metric):
     """One column a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeMetric(Metric):
+    """One column for each judge of the run."""
+
+    def of(self, judge: str) -> str:
+        """The column of one judge: ``JUDGE_CALLS.of("openai") == "judges_calls_openai"``."""
+        return self.key.format(judge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,7 @@ class ObjectiveMetric(Metric):
 _M = ObjectiveMetric
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
-METRICS: tuple[RunMetric | ObjectiveMetric, ...] = (
+METRICS: tuple[RunMetric | ObjectiveMetric | JudgeMetric, ...] = (
     STEP := RunMetric("step", "1", "Number of the step; the first row is step 1."),
     KL := _M(
         "kl_{}",
@@ -199,6 +209,74 @@ METRICS: tuple[RunMetric | ObjectiveMetric, ...] = (
     BY_OTHER := _M(
         "by_other_{}", "count", "Completions scored by a custom reward or a named judge."
     ),
+    SWAYS := _M(
+        "sway_attempts_{}",
+        "count",
+        "Completions from which an attempt to sway the judge was taken out before it was asked.",
+        "lower",
+        only="judges",
+    ),
+    JUDGES_OFFLINE_GROUPS := RunMetric(
+        "judges_offline_groups",
+        "count",
+        "Groups that the offline judge scored because no judge of the route could.",
+        "lower",
+        only="judges",
+    ),
+    JUDGES_UNSCORED_GROUPS := RunMetric(
+        "judges_unscored_groups",
+        "count",
+        "Groups in which not one of the completions that were asked about got a verdict.",
+        "lower",
+        only="judges",
+    ),
+    JUDGES_AGREEMENT := RunMetric(
+        "judges_agreement",
+        "share",
+        "Completions on which two judges agree, where two were asked (route both-and-agree).",
+        only="judges",
+    ),
+    JUDGES_VERDICTS := JudgeMetric(
+        "judges_verdicts_{}", "count", "Completions that this judge scored."
+    ),
+    JUDGES_CACHE_HITS := JudgeMetric(
+        "judges_cache_hits_{}",
+        "count",
+        "Questions to this judge whose verdict was on disk or already being asked for.",
+    ),
+    JUDGES_CALLS := JudgeMetric(
+        "judges_calls_{}", "count", "Requests to this judge, failed ones included."
+    ),
+    JUDGES_FAILED_CALLS := JudgeMetric(
+        "judges_failed_calls_{}", "count", "Of them, those that brought no valid reply.", "lower"
+    ),
+    JUDGES_INPUT_TOKENS := JudgeMetric(
+        "judges_input_tokens_{}", "tokens", "Prompt tokens, as the provider counted them."
+    ),
+    JUDGES_OUTPUT_TOKENS := JudgeMetric(
+        "judges_output_tokens_{}", "tokens", "Reply tokens, as the provider counted them."
+    ),
+    JUDGES_USD := JudgeMetric(
+        "judges_usd_{}", "USD", "Cost by the configured price; missing where there is none."
+    ),
+    JUDGES_BUSY_SECONDS := RunMetric(
+        "judges_busy_seconds",
+        "seconds",
+        "Time in which at least one group was being judged.",
+        only="judges",
+    ),
+    JUDGES_WAIT_SECONDS := RunMetric(
+        "judges_wait_seconds",
+        "seconds",
+        "Of it, time in which training stood still.",
+        only="judges",
+    ),
+    JUDGES_HIDDEN_SHARE := RunMetric(
+        "judges_hidden_share",
+        "share",
+        "1 - wait / busy: share of the judges' time behind which something else was computed.",
+        only="judges",
+    ),
     TOKENS := RunMetric("tokens", "tokens", "Completion tokens of the step, all objectives."),
     ROLLOUT_SECONDS := RunMetric("rollout_seconds", "seconds", "Sampling the completions."),
     REWARD_SECONDS := RunMetric(
@@ -218,6 +296,9 @@ METRICS: tuple[RunMetric | ObjectiveMetric, ...] = (
 
 TIMING = "_seconds"
 """Suffix of the columns that differ between two runs of the same seed."""
+JUDGES = "judges_"
+"""Prefix of the columns of provider, cache and cost: a resumed run has verdicts in its cache that
+the first one paid for."""
 
 _PROVIDERS = {"rule": BY_RULE, "heuristic": BY_HEURISTIC, "template_detector": BY_TEMPLATE}
 
@@ -232,11 +313,12 @@ def provider(name: str) -> ObjectiveMetric:
     return _PROVIDERS.get(name, BY_OTHER)
 
 
-def columns(objectives: Sequence[str]) -> tuple[str, ...]:
+def columns(objectives: Sequence[str], judges: Sequence[str] = ()) -> tuple[str, ...]:
     """All columns of a run in their fixed order.
 
     Args:
         objectives: Names of the run's objectives, in the order of its configuration.
+        judges: Names of its judges; none means the offline one alone.
 
     Raises:
         ConfigError: A name is no plain identifier, or two objectives would share their columns.
@@ -253,7 +335,7 @@ def columns(objectives: Sequence[str]) -> tuple[str, ...]:
             f"objectives: {', '.join(objectives)} would share metric columns (suffixes "
             f"{', '.join(suffixes)}); rename one of them."
         )
-    keys = tuple(key for metric in METRICS for key in _expand(metric, objectives))
+    keys = tuple(key for metric in METRICS for key in _expand(metric, objectives, judges))
     if len(set(keys)) < len(keys):
         twice = sorted({key for key in keys if keys.count(key) > 1})
         raise ConfigError(
@@ -263,23 +345,34 @@ def columns(objectives: Sequence[str]) -> tuple[str, ...]:
     return keys
 
 
-def _expand(metric: RunMetric | ObjectiveMetric, objectives: Sequence[str]) -> Iterator[str]:
+def _expand(
+    metric: RunMetric | ObjectiveMetric | JudgeMetric,
+    objectives: Sequence[str],
+    judges: Sequence[str],
+) -> Iterator[str]:
+    if metric.only == "judges" and not judges:
+        return
     if isinstance(metric, RunMetric):
         if metric.only != "several" or len(objectives) > 1:
             yield metric.key
         return
+    if isinstance(metric, JudgeMetric):
+        yield from (metric.of(name) for name in judges)
+        return
     for name in objectives:
-        if metric.only is None or metric.only == name:
+        if metric.only in (None, "judges", name):
             yield metric.of(name)
 
 
-def better(objectives: Sequence[str]) -> dict[str, Literal["higher", "lower"]]:
+def better(
+    objectives: Sequence[str], judges: Sequence[str] = ()
+) -> dict[str, Literal["higher", "lower"]]:
     """Direction of each column that has one."""
     return {
         key: metric.better
         for metric in METRICS
         if metric.better is not None
-        for key in _expand(metric, objectives)
+        for key in _expand(metric, objectives, judges)
     }
 
 
@@ -288,8 +381,11 @@ def markdown() -> str:
     rows = ["| column | unit | better | meaning |", "|---|---|---|---|"]
     for metric in METRICS:
         key = metric.key
+        if isinstance(metric, JudgeMetric):
+            key = key.format("JUDGE")
         if isinstance(metric, ObjectiveMetric):
-            key = metric.of(metric.only) if metric.only else key.format("*")
+            one = metric.only not in (None, "judges")
+            key = metric.of(str(metric.only)) if one else key.format("*")
         meaning = metric.meaning.replace("|", "\\|")
         rows.append(f"| `{key}` | {metric.unit} | {metric.better or ''} | {meaning} |")
     return "\n".join(rows) + "\n"

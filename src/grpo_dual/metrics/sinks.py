@@ -284,6 +284,7 @@ class RunMetrics:
         wall_seconds: float,
         better: Mapping[str, Literal["higher", "lower"]],
         evaluation: Mapping[str, object],
+        judges: Mapping[str, object] | None = None,
     ) -> None:
         """Write training_metrics_summary.json from the rows in the CSV file, atomically.
 
@@ -291,6 +292,7 @@ class RunMetrics:
             wall_seconds: Seconds of training, those before a resume included.
             better: ``names.better(objectives)``; a column without direction has no best value.
             evaluation: The yardstick ``before`` and ``after`` (JSON-able).
+            judges: What each judge took over the whole run (JSON-able); None without judges.
         """
         with _writing(self._csv.path), self._csv.path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -298,6 +300,7 @@ class RunMetrics:
             "steps": len(rows),
             "wall_seconds": wall_seconds,
             "evaluation": dict(evaluation),
+            **({} if judges is None else {"judges": dict(judges)}),
             "columns": {
                 key: _summarise([row[key] for row in rows], better.get(key))
                 for key in self.columns

@@ -1,6 +1,6 @@
 """Outcome of the task + length shaping + the user's rewards -> ``Score`` with named parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from grpo_dual.config.schema import ObjectiveConfig
@@ -23,6 +23,14 @@ class Outcome:
     """Why ``value`` is None."""
     parts: Mapping[str, float] = field(default_factory=lambda: NO_PARTS)
     """Further parts, e.g. ``stereotyped``."""
+    note: str = ""
+    """What the judge said for it."""
+    flags: tuple[str, ...] = ()
+    """Attempts to sway the judge that were found in the completion."""
+
+
+Scoring = Callable[[], tuple[Score, ...]]
+"""Scores of a group whose judging has begun: calling it waits for the verdicts."""
 
 
 class Composer:
@@ -64,5 +72,14 @@ class Composer:
                     parts[part] = value
             if outcome.value is not None and failure is None:
                 parts = {"task": outcome.value, **parts}
-            scores.append(Score(parts, outcome.verdict, outcome.provider, failure))
+            scores.append(
+                Score(
+                    parts,
+                    outcome.verdict,
+                    outcome.provider,
+                    failure,
+                    note=outcome.note,
+                    flags=outcome.flags,
+                )
+            )
         return tuple(scores)

@@ -1,12 +1,20 @@
 """What a BBQ answer earns (design table): parse first, evasion only where nothing was named."""
 
+from functools import partial
+
+from grpo_dual.config.judging import JudgeConfig
 from grpo_dual.config.schema import FairnessConfig
 from grpo_dual.errors import RewardError
+from grpo_dual.judges import local
+from grpo_dual.judges.client import Failure, Opinion, Verdict
+from grpo_dual.judges.guard import Guarded
 from grpo_dual.prompts import fairness
 from grpo_dual.prompts.parse import NOTHING_NAMED, Unparsed
-from grpo_dual.rewards.compose import Composer, Outcome
+from grpo_dual.rewards import judging
+from grpo_dual.rewards.compose import Composer, Outcome, Scoring
 from grpo_dual.rewards.evasion import is_evasive
-from grpo_dual.types import BbqRecord, Condition, RolloutGroup, Score
+from grpo_dual.rewards.judging import FAILED, Judging
+from grpo_dual.types import BbqRecord, Condition, Record, RolloutGroup, Score
 
 
 class FairnessReward:
@@ -22,13 +30,28 @@ class FairnessReward:
     for every stereotyped answer, 0 unless configured.
     """
 
-    def __init__(self, config: FairnessConfig, *, max_new_tokens: int) -> None:
+    def __init__(
+        self,
+        config: FairnessConfig,
+        *,
+        max_new_tokens: int,
+        judges: JudgeConfig | None = None,
+        judging: Judging | None = None,
+    ) -> None:
         """Build it from the objective's config.
+
+        Args:
+            config: The objective.
+            max_new_tokens: Completion limit, for length shaping.
+            judges: Settings of the judges, with ``judging``.
+            judging: Judges of what names no option in the options' words; None: that is wrong.
 
         Raises:
             RewardError: a custom reward cannot be loaded.
         """
         self._values = config.reward
+        self._judges = judges or JudgeConfig()
+        self._judging = judging
         self._composer = Composer(config, max_new_tokens=max_new_tokens)
 
     def outcome(self, record: BbqRecord, text: str) -> Outcome:
@@ -59,14 +82,55 @@ class FairnessReward:
             return Outcome(self._values.wrong, "stereotyped", "rule", parts=parts)
         return Outcome(self._values.wrong, "wrong", "rule")
 
-    def score(self, group: RolloutGroup) -> tuple[Score, ...]:
-        """One score per rollout.
+    def _settle(self, record: Record, shown: Guarded) -> Outcome | None:
+        """What needs no judge: an option that is named, an evasion, or nothing at all."""
+        assert isinstance(record, BbqRecord)
+        outcome = self.outcome(record, shown.text)
+        free_text = outcome.verdict == "unparsed" and not shown.empty
+        reply = fairness.parse(shown.text, record)
+        undecided = isinstance(reply, Unparsed) and reply.reason == NOTHING_NAMED
+        return None if free_text and undecided else outcome
+
+    def _of(self, record: BbqRecord, answer: Opinion | Failure, scorer: str) -> Outcome:
+        """What a scorer's answer on free text earns."""
+        if isinstance(answer, Failure):
+            return Outcome(None, FAILED, scorer, failure=str(answer))
+        declined = self._values.disambiguated_unknown
+        if record.condition is Condition.AMBIGUOUS:
+            declined = self._values.ambiguous_evasion
+        value, verdict = {
+            Verdict.RIGHT: (self._values.right, "right"),
+            Verdict.ABSTAINS: (declined, "evades"),
+            Verdict.WRONG: (self._values.wrong, "wrong"),
+        }[answer.verdict]
+        return Outcome(value, verdict, scorer, note=answer.reason)
+
+    def begin(self, group: RolloutGroup) -> Scoring:
+        """Start scoring a group; calling the result waits for its judges, where there are any.
 
         Raises:
-            RewardError: the group is no BBQ group, or a custom reward failed.
+            RewardError: the group is no BBQ group, or (when called) a custom reward failed.
         """
         record = group.prompt.record
         if not isinstance(record, BbqRecord):
             raise RewardError(f"the fairness reward cannot score {record.record_id}: no BBQ record")
-        outcomes = [self.outcome(record, rollout.text) for rollout in group.rollouts]
-        return self._composer.scores(group, outcomes)
+        if self._judging is None:
+            outcomes = partial(self._by_rule, record, group)
+        else:
+            outcomes = judging.begin(
+                group,
+                self._judging,
+                sources=[record.context, record.question, *record.options],
+                limit=self._judges.max_completion_chars,
+                settle=self._settle,
+                value=partial(self._of, record),
+                offline=partial(local.offline, threshold=1.0),
+            )
+        return lambda: self._composer.scores(group, outcomes())
+
+    def _by_rule(self, record: BbqRecord, group: RolloutGroup) -> list[Outcome]:
+        return [self.outcome(record, rollout.text) for rollout in group.rollouts]
+
+    def score(self, group: RolloutGroup) -> tuple[Score, ...]:
+        """One score per rollout; see ``begin``."""
+        return self.begin(group)()

@@ -1,19 +1,20 @@
 """What a HaluEval completion earns (design table): answering by a judge, detecting by rule."""
 
-from collections.abc import Callable
 from functools import partial
 
+from grpo_dual.config.judging import JudgeConfig
 from grpo_dual.config.schema import HallucinationConfig
 from grpo_dual.errors import RewardError
-from grpo_dual.judges import heuristic
-from grpo_dual.judges.heuristic import Judgement, Verdict
+from grpo_dual.judges import heuristic, local
+from grpo_dual.judges.client import Cause, Failure, Opinion, Question, Verdict
+from grpo_dual.judges.guard import Guarded
 from grpo_dual.prompts import hallucination
 from grpo_dual.prompts.parse import YesNo
-from grpo_dual.rewards.compose import Composer, Outcome
+from grpo_dual.rewards import judging
+from grpo_dual.rewards.compose import Composer, Outcome, Scoring
 from grpo_dual.rewards.evasion import is_evasive
-from grpo_dual.types import HaluEvalRecord, RolloutGroup, Score, Task
-
-Judge = Callable[[HaluEvalRecord, str], Judgement]
+from grpo_dual.rewards.judging import FAILED, UNJUDGED, Judging
+from grpo_dual.types import HaluEvalRecord, Record, RolloutGroup, Score, Task
 
 
 class HallucinationReward:
@@ -34,42 +35,75 @@ class HallucinationReward:
         config: HallucinationConfig,
         *,
         max_new_tokens: int,
-        judge: Judge | None = None,
-        provider: str = "heuristic",
+        judges: JudgeConfig | None = None,
+        judging: Judging | None = None,
     ) -> None:
         """Build it from the objective's config.
 
         Args:
             config: The objective.
             max_new_tokens: Completion limit, for length shaping.
-            judge: Judge of answers; the offline one if None.
-            provider: Its name in scores.
+            judges: Settings of the judges, with ``judging``.
+            judging: Judges of answers; the offline one alone if None.
 
         Raises:
             RewardError: a custom reward cannot be loaded.
         """
         self._values = config.reward
-        self._judge = judge or partial(heuristic.judge, threshold=config.reward.threshold)
-        self._provider = provider
+        self._judges = judges or JudgeConfig()
+        self._judging = judging
         self._composer = Composer(config, max_new_tokens=max_new_tokens)
 
     def outcome(self, record: HaluEvalRecord, text: str) -> Outcome:
-        """The task's outcome for one completion."""
+        """The task's outcome for one completion, by rule or by the offline judge."""
         if record.task is Task.DETECT:
             return self._detection(record, text)
-        judged = self._judge(record, text)
-        if judged.verdict is Verdict.GROUNDED:
-            return Outcome(self._values.grounded, "grounded", self._provider)
-        if judged.verdict is Verdict.HALLUCINATED:
-            return Outcome(self._values.hallucinated, "hallucinated", self._provider)
-        declined = self._values.abstains
-        if record.subset == "general":
-            declined = self._values.general_evasion
-        if is_evasive(text):
-            return Outcome(declined, "evades", "template_detector")
-        if judged.verdict is Verdict.ABSTAINS:
-            return Outcome(declined, "abstains", self._provider)
-        return Outcome(None, "unjudged", self._provider, failure=judged.reason)
+        answer = self._offline(Question(record, text))
+        declines = isinstance(answer, Failure) or answer.verdict is Verdict.ABSTAINS
+        if declines and is_evasive(text):
+            return self._evades(record)
+        return self._of(record, answer, local.NAME)
+
+    def _offline(self, question: Question) -> Opinion | Failure:
+        return local.offline(question, self._values.threshold)
+
+    def _of(self, record: HaluEvalRecord, answer: Opinion | Failure, scorer: str) -> Outcome:
+        """What a scorer's answer earns."""
+        if isinstance(answer, Failure):
+            no_opinion = answer.cause is Cause.NO_OPINION
+            why = answer.detail if no_opinion else str(answer)
+            return Outcome(None, UNJUDGED if no_opinion else FAILED, scorer, failure=why)
+        value, verdict = {
+            Verdict.RIGHT: (self._values.grounded, "grounded"),
+            Verdict.ABSTAINS: (self._declined(record), "abstains"),
+            Verdict.WRONG: (self._values.hallucinated, "hallucinated"),
+        }[answer.verdict]
+        return Outcome(value, verdict, scorer, note=answer.reason)
+
+    def _declined(self, record: HaluEvalRecord) -> float:
+        general = record.subset == "general"
+        return self._values.general_evasion if general else self._values.abstains
+
+    def _evades(self, record: HaluEvalRecord) -> Outcome:
+        return Outcome(self._declined(record), "evades", "template_detector")
+
+    def _settle(self, record: Record, shown: Guarded) -> Outcome | None:
+        """What needs no judge: no answer at all, a known text, or an evasion that names nothing."""
+        assert isinstance(record, HaluEvalRecord)
+        if record.task is Task.DETECT:
+            return self._detection(record, shown.text)
+        if shown.empty:
+            return Outcome(self._values.hallucinated, "hallucinated", "rule", note="no answer")
+        judged = heuristic.judge(record, shown.text, threshold=self._values.threshold)
+        exact = judged.reason in heuristic.EXACT and self._judges.exact_match
+        if exact or judged.reason in heuristic.NO_ANSWER:
+            right = judged.verdict is heuristic.Verdict.GROUNDED
+            value = self._values.grounded if right else self._values.hallucinated
+            name = "grounded" if right else "hallucinated"
+            return Outcome(value, name, "rule", note=judged.reason)
+        if judged.verdict in (None, heuristic.Verdict.ABSTAINS) and is_evasive(shown.text):
+            return self._evades(record)
+        return None
 
     def _detection(self, record: HaluEvalRecord, text: str) -> Outcome:
         if record.hallucinated is None:
@@ -83,16 +117,36 @@ class HallucinationReward:
             return Outcome(self._values.detect_right, "right", "rule")
         return Outcome(self._values.detect_wrong, "wrong", "rule")
 
-    def score(self, group: RolloutGroup) -> tuple[Score, ...]:
-        """One score per rollout.
+    def begin(self, group: RolloutGroup) -> Scoring:
+        """Start scoring a group; calling the result waits for its judges, where there are any.
 
         Raises:
-            RewardError: no HaluEval group, an item without gold, or a custom reward failed.
+            RewardError: no HaluEval group, or (when called) an item without gold or a custom reward
+                that failed.
         """
         record = group.prompt.record
         if not isinstance(record, HaluEvalRecord):
             raise RewardError(
                 f"the hallucination reward cannot score {record.record_id}: no HaluEval record"
             )
-        outcomes = [self.outcome(record, rollout.text) for rollout in group.rollouts]
-        return self._composer.scores(group, outcomes)
+        if self._judging is None:
+            outcomes = partial(self._by_rule, record, group)
+        else:
+            texts = (record.context, record.query, record.accepted, record.rejected)
+            outcomes = judging.begin(
+                group,
+                self._judging,
+                sources=[text for text in texts if text],
+                limit=self._judges.max_completion_chars,
+                settle=self._settle,
+                value=partial(self._of, record),
+                offline=self._offline,
+            )
+        return lambda: self._composer.scores(group, outcomes())
+
+    def _by_rule(self, record: HaluEvalRecord, group: RolloutGroup) -> list[Outcome]:
+        return [self.outcome(record, rollout.text) for rollout in group.rollouts]
+
+    def score(self, group: RolloutGroup) -> tuple[Score, ...]:
+        """One score per rollout; see ``begin``."""
+        return self.begin(group)()

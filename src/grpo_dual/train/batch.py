@@ -33,17 +33,27 @@ class MicroBatch:
     batch: PackedBatch
     behaviour_N: Tensor
     """Log-prob under the behaviour policy, as the engine recorded it."""
-    advantages_N: Tensor
-    live_N: Tensor
-    """bool: tokens of scored completions in live groups."""
     processor: Replay | None
     """Replays processed sampling; None when sampling is temperature only."""
+    advantages_N: Tensor | None = None
+    """Filled once the groups are scored."""
+    live_N: Tensor | None = None
+    """bool: tokens of scored completions in live groups; filled with the advantages."""
     reference_N: Tensor | None = None
     """Log-prob under the reference, filled once a step."""
     reference_model_N: Tensor | None = None
     """The same at temperature 1, without processors."""
     old_N: Tensor | None = None
     """Log-prob before the first update, filled when samples serve several updates."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedGroups:
+    """One objective's groups as tensors. It knows no scores: these may still be on their way."""
+
+    name: str
+    groups: tuple[RolloutGroup, ...]
+    micro: tuple[MicroBatch, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,30 +72,22 @@ class ObjectiveBatch:
     """Denominator of the KL term: all completion tokens."""
 
 
-def objective_batch(
+def pack_groups(
     name: str,
     groups: Sequence[RolloutGroup],
-    scores: Sequence[tuple[Score, ...]],
-    best: Sequence[float],
     *,
-    normalization: Normalization,
-    eps: float,
     sampling: SamplingConfig,
     eos_ids: Sequence[int],
     pad_id: int,
     microbatch_prompts: int,
     packed: bool,
     device: torch.device,
-) -> ObjectiveBatch:
-    """Advantages of P groups, spread over their tokens in micro-batches.
+) -> PackedGroups:
+    """Micro-batches of P groups.
 
     Args:
         name: The objective.
         groups: P groups of K rollouts.
-        scores: P x K scores.
-        best: [P] best attainable task part.
-        normalization: See ``group_advantages``.
-        eps: See ``group_advantages``.
         sampling: The behaviour policy, replayed unless plain.
         eos_ids: Ids that end a completion.
         pad_id: Any valid id.
@@ -94,8 +96,40 @@ def objective_batch(
         device: Where the policy is.
 
     Returns:
-        The batch, without reference and old log-probs.
+        The micro-batches, without advantages, reference and old log-probs.
     """
+    micro = [
+        _micro_batch(
+            groups[start : start + microbatch_prompts],
+            sampling=sampling,
+            eos_ids=eos_ids,
+            pad_id=pad_id,
+            packed=packed,
+            device=device,
+        )
+        for start in range(0, len(groups), microbatch_prompts)
+    ]
+    return PackedGroups(name, tuple(groups), tuple(micro))
+
+
+def score_groups(
+    packed: PackedGroups,
+    scores: Sequence[tuple[Score, ...]],
+    best: Sequence[float],
+    *,
+    normalization: Normalization,
+    eps: float,
+) -> ObjectiveBatch:
+    """Advantages of P groups, spread over the tokens of their micro-batches.
+
+    Args:
+        packed: P groups of K rollouts; its micro-batches get their advantages.
+        scores: P x K scores.
+        best: [P] best attainable task part.
+        normalization: See ``group_advantages``.
+        eps: See ``group_advantages``.
+    """
+    groups = packed.groups
     scored_PK = torch.tensor([[s.total is not None for s in row] for row in scores])
     advantages = group_advantages(
         _values([[s.total for s in row] for row in scores]),
@@ -107,26 +141,21 @@ def objective_batch(
     task_PK = _values([[s.parts.get("task") for s in row] for row in scores])
     classes = classify_groups(task_PK, scored_PK, torch.tensor(best))
     lengths_PK = torch.tensor([[len(r.token_ids) for r in g.rollouts] for g in groups])
-    micro = [
-        _micro_batch(
-            groups[start : start + microbatch_prompts],
-            advantages.advantages_PK[start : start + microbatch_prompts].flatten(),
-            advantages.counted_PK[start : start + microbatch_prompts].flatten(),
-            sampling=sampling,
-            eos_ids=eos_ids,
-            pad_id=pad_id,
-            packed=packed,
-            device=device,
-        )
-        for start in range(0, len(groups), microbatch_prompts)
-    ]
+    start = 0
+    flat, counted = advantages.advantages_PK.flatten(), advantages.counted_PK.flatten()
+    for micro in packed.micro:
+        index_N = micro.batch.sequence_index
+        stop = start + micro.batch.num_sequences
+        micro.advantages_N = flat[start:stop].to(index_N.device)[index_N]
+        micro.live_N = counted[start:stop].to(index_N.device)[index_N]
+        start = stop
     return ObjectiveBatch(
-        name=name,
-        groups=tuple(groups),
+        name=packed.name,
+        groups=groups,
         scores=tuple(scores),
         advantages=advantages,
         classes=classes,
-        micro=tuple(micro),
+        micro=packed.micro,
         live_tokens=int(lengths_PK[advantages.counted_PK].sum()),
         tokens=int(lengths_PK.sum()),
     )
@@ -139,8 +168,6 @@ def _values(rows: Sequence[Sequence[float | None]]) -> Tensor:
 
 def _micro_batch(
     groups: Sequence[RolloutGroup],
-    advantages: Tensor,
-    counted: Tensor,
     *,
     sampling: SamplingConfig,
     eos_ids: Sequence[int],
@@ -160,7 +187,5 @@ def _micro_batch(
     return MicroBatch(
         batch=batch.to(device),
         behaviour_N=torch.tensor([p for r in rollouts for p in r.logprobs], device=device),
-        advantages_N=advantages[batch.sequence_index].to(device),
-        live_N=counted[batch.sequence_index].to(device),
         processor=processor,
     )

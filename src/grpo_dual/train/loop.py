@@ -1,18 +1,20 @@
 """The loop: prompts, rollouts, rewards, advantages, update, metrics, yardstick, checkpoint."""
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from grpo_dual.metrics.sinks import RunMetrics
+from grpo_dual.rewards.compose import Scoring
 from grpo_dual.rollouts.collect import collect
-from grpo_dual.train.batch import ObjectiveBatch, objective_batch
+from grpo_dual.train.batch import ObjectiveBatch, PackedGroups, pack_groups
+from grpo_dual.train.clock import Clock
 from grpo_dual.train.drawing import draw_prompts
+from grpo_dual.train.objectives import begin_scoring
 from grpo_dual.train.progress import Progress
-from grpo_dual.train.row import step_row
-from grpo_dual.train.saving import Saver
+from grpo_dual.train.row import judge_cells, step_row
+from grpo_dual.train.saving import Found, Saver
+from grpo_dual.train.scoring import ScoredBatches
 from grpo_dual.train.seed import step_seed
 from grpo_dual.train.wiring import Parts
 from grpo_dual.train.yardstick import evaluate
@@ -30,10 +32,12 @@ def train_loop(
     Raises:
         NumericsError: Sampler and trainer disagree, or three updates in a row were not finite; in
             the second case that step is written and saved first.
+        JudgeOutageError: No judge can be had and the run is to stop; the step before is saved.
     """
     config = parts.config.train
     for step in range(first_step, config.steps + 1):
         clock = Clock()
+        found = Found.at(step - 1, parts)
         prompts = {
             name: draw_prompts(
                 parts, objective, objective.config.prompts_per_step, progress.left_out
@@ -42,20 +46,24 @@ def train_loop(
         }
         with clock("rollout"):
             torch.manual_seed(step_seed(config.seed, step, "rollout"))
-            groups = roll_out(parts, prompts)
-        with clock("reward"):
-            batches = [make_batch(parts, name, own) for name, own in groups.items()]
+            groups, scorings = roll_out(parts, prompts, step)
+        packed = [pack(parts, name, own) for name, own in groups.items()]
         with clock("reference"):
-            parts.updater.add_reference(batches)
+            parts.updater.add_reference(packed)
         if step == first_step:
-            parts.updater.check_sampler(batches)
+            parts.updater.check_sampler(packed)
         if config.num_iterations > 1:
-            parts.updater.add_old(batches)
-        updates = [parts.updater.update(batches) for _ in range(config.num_iterations)]
+            parts.updater.add_old(packed)
+        scored = ScoredBatches(parts, packed, scorings, clock)
+        with saver.keeping(found, parts, metrics):
+            updates = [parts.updater.update(scored) for _ in range(config.num_iterations)]
         alarms = parts.updater.adapt_kl(updates[0])
-        row = step_row(step, batches, updates, parts.objectives, parts.weights, clock.seconds)
+        row = step_row(
+            step, scored.batches, updates, parts.objectives, parts.weights, clock.seconds
+        )
+        row |= judge_cells(parts.judges, scored.batches)
         metrics.write_step(row)
-        write_completions(metrics, step, batches, config.completions_per_step)
+        write_completions(metrics, step, scored.batches, config.completions_per_step)
         progress.step(step, row, alarms)
         if evaluation_due(parts, step):
             measure(parts, metrics, saver, progress, step)
@@ -65,41 +73,35 @@ def train_loop(
         parts.updater.refuse_divergence(updates[-1])
 
 
-class Clock:
-    """Seconds by name; time is kept when the block raises."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Time a block."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.perf_counter() - began
-
-
 def roll_out(
-    parts: Parts, prompts: Mapping[str, Sequence[Prompt]]
-) -> dict[str, tuple[RolloutGroup, ...]]:
-    """K completions of every prompt, all objectives in one go."""
-    flat = [prompt for own in prompts.values() for prompt in own]
-    groups = iter(collect(parts.engine, flat, parts.config.rollout.group_size).groups)
-    return {name: tuple(next(groups) for _ in own) for name, own in prompts.items()}
+    parts: Parts, prompts: Mapping[str, Sequence[Prompt]], step: int
+) -> tuple[dict[str, tuple[RolloutGroup, ...]], dict[str, list[Scoring]]]:
+    """K completions of every prompt, and the beginning of their scoring.
+
+    All objectives are drawn in one go; but judged ones are drawn first, and their judges work while
+    the others are drawn.
+    """
+    if parts.judges is not None:
+        parts.judges.begin_step(step)
+    judged = [name for name in prompts if name in parts.judged]
+    others = [name for name in prompts if name not in parts.judged]
+    drawn: dict[str, tuple[RolloutGroup, ...]] = {}
+    scorings: dict[str, list[Scoring]] = {}
+    for names in filter(None, (judged, others)):
+        flat = [prompt for name in names for prompt in prompts[name]]
+        groups = iter(collect(parts.engine, flat, parts.config.rollout.group_size).groups)
+        for name in names:
+            drawn[name] = tuple(next(groups) for _ in prompts[name])
+            scorings[name] = [begin_scoring(parts.objectives[name], g) for g in drawn[name]]
+    return {name: drawn[name] for name in prompts}, scorings
 
 
-def make_batch(parts: Parts, name: str, groups: Sequence[RolloutGroup]) -> ObjectiveBatch:
-    """Score one objective's groups and turn them into micro-batches."""
-    config, objective = parts.config, parts.objectives[name]
-    return objective_batch(
+def pack(parts: Parts, name: str, groups: Sequence[RolloutGroup]) -> PackedGroups:
+    """One objective's groups as micro-batches."""
+    config = parts.config
+    return pack_groups(
         name,
         groups,
-        [objective.score(group) for group in groups],
-        [objective.best(group.prompt.record) for group in groups],
-        normalization=config.advantage.normalization,
-        eps=config.advantage.eps,
         sampling=config.rollout.sampling,
         eos_ids=parts.encoder.eos_ids,
         pad_id=parts.encoder.pad_id,
@@ -131,6 +133,8 @@ def write_completions(
                     "verdict": scores[0].verdict,
                     "provider": scores[0].provider,
                     "failure": scores[0].failure,
+                    "note": scores[0].note,
+                    "flags": list(scores[0].flags),
                     "advantage": float(advantages_K[0]),
                 },
             )

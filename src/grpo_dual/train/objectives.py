@@ -7,9 +7,11 @@ module:Class``.
 
 import importlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from grpo_dual.config.judging import JudgeConfig
 from grpo_dual.config.schema import (
     BbqData,
     FairnessConfig,
@@ -32,9 +34,11 @@ from grpo_dual.records.halueval import SUBSETS, as_answer, as_detection, iter_ha
 from grpo_dual.records.mixture import bbq_sampler, halueval_sampler
 from grpo_dual.records.splits import split_bbq, split_halueval
 from grpo_dual.records.strata import take_bbq, take_halueval
+from grpo_dual.rewards.compose import Scoring
 from grpo_dual.rewards.custom import current_directory_importable
 from grpo_dual.rewards.fairness import FairnessReward
 from grpo_dual.rewards.hallucination import HallucinationReward
+from grpo_dual.rewards.judging import Judging
 from grpo_dual.types import (
     BbqRecord,
     Condition,
@@ -113,19 +117,55 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class Judged(Protocol):
+    """An objective whose scoring can be begun and waited for later."""
+
+    def begin(self, group: RolloutGroup) -> Scoring:
+        """Start scoring; calling the result gives one score per rollout."""
+        ...
+
+
+def begin_scoring(objective: Objective, group: RolloutGroup) -> Scoring:
+    """Start scoring a group; an objective that cannot is asked when its scores are needed."""
+    if isinstance(objective, Judged):
+        return objective.begin(group)
+    return partial(objective.score, group)
+
+
 def build_objective(
-    name: str, config: ObjectiveConfig, *, max_new_tokens: int, seed: int
+    name: str,
+    config: ObjectiveConfig,
+    *,
+    max_new_tokens: int,
+    seed: int,
+    judges: JudgeConfig | None = None,
+    judging: Judging | None = None,
 ) -> Objective:
-    """Read an objective's data and build its parts.
+    """Read an objective's data and build its parts; plug-ins have judges of their own.
 
     Raises:
         ConfigError: A plugin cannot be loaded, or the data path is wrong.
         DataError: A data file is wrong, or too few records are left.
     """
     if isinstance(config, FairnessConfig):
-        return Fairness(name, config, max_new_tokens=max_new_tokens, seed=seed)
+        return Fairness(
+            name,
+            config,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            judges=judges,
+            judging=judging,
+        )
     if isinstance(config, HallucinationConfig):
-        return Hallucination(name, config, max_new_tokens=max_new_tokens, seed=seed)
+        return Hallucination(
+            name,
+            config,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            judges=judges,
+            judging=judging,
+        )
     assert isinstance(config, PluginConfig)
     return _plugin(name, config, max_new_tokens=max_new_tokens, seed=seed)
 
@@ -134,7 +174,14 @@ class Fairness:
     """BBQ: the unknown option when the context is ambiguous, the stated person when it is not."""
 
     def __init__(
-        self, name: str, config: FairnessConfig, *, max_new_tokens: int, seed: int
+        self,
+        name: str,
+        config: FairnessConfig,
+        *,
+        max_new_tokens: int,
+        seed: int,
+        judges: JudgeConfig | None = None,
+        judging: Judging | None = None,
     ) -> None:
         self.name = name
         self.config = config
@@ -159,7 +206,9 @@ class Fairness:
             )
             self.eval_records = tuple(chosen.records)
         self._sampler = bbq_sampler(train, config.data, seed=seed)
-        self._reward = FairnessReward(config, max_new_tokens=max_new_tokens)
+        self._reward = FairnessReward(
+            config, max_new_tokens=max_new_tokens, judges=judges, judging=judging
+        )
         self.notes = _notes(name, bad, [*notes, *self._sampler.notes])
 
     def draw(self, n: int) -> list[BbqRecord]:
@@ -173,6 +222,10 @@ class Fairness:
     def target(self, record: Record) -> str:
         """See Objective."""
         return fairness.target(_bbq(record))
+
+    def begin(self, group: RolloutGroup) -> Scoring:
+        """See Judged."""
+        return self._reward.begin(group)
 
     def score(self, group: RolloutGroup) -> tuple[Score, ...]:
         """See Objective."""
@@ -212,7 +265,14 @@ class Hallucination:
     """HaluEval: answers that the knowledge supports, and detecting those that it does not."""
 
     def __init__(
-        self, name: str, config: HallucinationConfig, *, max_new_tokens: int, seed: int
+        self,
+        name: str,
+        config: HallucinationConfig,
+        *,
+        max_new_tokens: int,
+        seed: int,
+        judges: JudgeConfig | None = None,
+        judging: Judging | None = None,
     ) -> None:
         self.name = name
         self.config = config
@@ -225,7 +285,9 @@ class Hallucination:
             train, notes = list(taken.records), list(taken.notes)
         self.eval_records = tuple(_yardstick_items(held_out, data))
         self._sampler = halueval_sampler(train, data, seed=seed)
-        self._reward = HallucinationReward(config, max_new_tokens=max_new_tokens)
+        self._reward = HallucinationReward(
+            config, max_new_tokens=max_new_tokens, judges=judges, judging=judging
+        )
         self.notes = _notes(name, bad, [*notes, *self._sampler.notes])
 
     def draw(self, n: int) -> list[HaluEvalRecord]:
@@ -239,6 +301,10 @@ class Hallucination:
     def target(self, record: Record) -> str:
         """See Objective."""
         return hallucination.target(_halueval(record))
+
+    def begin(self, group: RolloutGroup) -> Scoring:
+        """See Judged."""
+        return self._reward.begin(group)
 
     def score(self, group: RolloutGroup) -> tuple[Score, ...]:
         """See Objective."""

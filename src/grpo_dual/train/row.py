@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from grpo_dual.judges.service import JudgeService
 from grpo_dual.metrics import names
 from grpo_dual.metrics.sinks import Cell
 from grpo_dual.metrics.values import Count, Fraction, Mean
+from grpo_dual.rewards.judging import UNJUDGED
 from grpo_dual.train.batch import ObjectiveBatch
 from grpo_dual.train.objectives import Objective
 from grpo_dual.train.step import Update
@@ -15,8 +17,6 @@ from grpo_dual.types import Score
 
 EVADING = frozenset({"evades", "abstains"})
 """Verdicts of a completion that does not answer."""
-UNJUDGED = "unjudged"
-"""Verdict of a completion that the judge has no opinion of, which is no failure."""
 
 
 def step_row(
@@ -63,6 +63,35 @@ def step_row(
     return row
 
 
+def judge_cells(judges: JudgeService | None, batches: Sequence[ObjectiveBatch]) -> dict[str, Cell]:
+    """What the judges did and cost since the last call; nothing in a run without any."""
+    if judges is None:
+        return {}
+    tally = judges.take_tally()
+    row: dict[str, Cell] = {
+        names.SWAYS.of(b.name): sum(bool(s.flags) for own in b.scores for s in own) for b in batches
+    }
+    row |= {
+        names.JUDGES_OFFLINE_GROUPS.key: tally.offline_groups,
+        names.JUDGES_UNSCORED_GROUPS.key: tally.unscored_groups,
+        names.JUDGES_AGREEMENT.key: Fraction(tally.agreed, tally.compared),
+        names.JUDGES_BUSY_SECONDS.key: tally.busy_seconds,
+        names.JUDGES_WAIT_SECONDS.key: tally.waited_seconds,
+        names.JUDGES_HIDDEN_SHARE.key: tally.hidden,
+    }
+    for name, spent in judges.take_spent().items():
+        row |= {
+            names.JUDGES_VERDICTS.of(name): tally.verdicts[name],
+            names.JUDGES_CACHE_HITS.of(name): tally.cache_hits[name],
+            names.JUDGES_CALLS.of(name): spent.calls,
+            names.JUDGES_FAILED_CALLS.of(name): spent.failed,
+            names.JUDGES_INPUT_TOKENS.of(name): spent.usage.input,
+            names.JUDGES_OUTPUT_TOKENS.of(name): spent.usage.output,
+            names.JUDGES_USD.of(name): spent.dollars,
+        }
+    return row
+
+
 def _objective_cells(
     batch: ObjectiveBatch, updates: Sequence[Update], objective: Objective, weight: float
 ) -> dict[str, Cell]:
@@ -86,8 +115,10 @@ def _objective_cells(
 def _reward_cells(batch: ObjectiveBatch) -> dict[str, Cell]:
     name, advantages = batch.name, batch.advantages
     comparable_P = advantages.live_P | advantages.dead_P
-    absolute = sum(float((m.advantages_N.abs() * m.live_N).sum()) for m in batch.micro)
-    carrying = sum(int((m.advantages_N != 0).sum()) for m in batch.micro)
+    lengths_PK = torch.tensor([[len(r.token_ids) for r in g.rollouts] for g in batch.groups])
+    advantages_PK = advantages.advantages_PK.double()
+    absolute = float((advantages_PK.abs() * lengths_PK)[advantages.counted_PK].sum())
+    carrying = int(lengths_PK[advantages_PK != 0].sum())
     scores = [s for row in batch.scores for s in row]
     return {
         names.REWARD_MEAN.of(name): Mean.of(s.total for s in scores),

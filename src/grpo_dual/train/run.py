@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from grpo_dual.config.schema import RunConfig
 from grpo_dual.config.snapshot import snapshot
 from grpo_dual.errors import CheckpointError
 from grpo_dual.evaluation.table import show
+from grpo_dual.judges.ledger import LEDGER
 from grpo_dual.metrics.names import better, columns
 from grpo_dual.metrics.sinks import EVALUATIONS, SUMMARY, RunMetrics, evaluations
 from grpo_dual.train.loop import measure, train_loop
@@ -43,7 +44,8 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
     if not console.is_terminal:
         disable_progress_bar()
     names = tuple(config.objectives)
-    metric_columns = columns(names)
+    judges = tuple(config.judge.providers)
+    metric_columns = columns(names, judges)
     if resume is None:
         _check_writable(config.out)
     elif _finished(resume, config):
@@ -56,7 +58,7 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
         for note in (n for o in parts.objectives.values() for n in o.notes):
             progress.note(f"note: {note}")
         progress.note(f"run folder: {folder}")
-        with RunMetrics(folder, metric_columns) as metrics:
+        with RunMetrics(folder, metric_columns) as metrics, judging(parts, folder, progress):
             saver = Saver(folder, config.checkpoint)
             done = _start(parts, metrics, saver, progress, resumed=resume is not None)
             with progress:
@@ -64,8 +66,9 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
             results = evaluations(folder / EVALUATIONS)
             metrics.write_summary(
                 wall_seconds=saver.wall_seconds,
-                better=better(names),
+                better=better(names, judges),
                 evaluation=_before_and_after(results),
+                judges=None if parts.judges is None else parts.judges.ledger.report(),
             )
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(folder) from stop
@@ -73,6 +76,21 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
         progress.note(f"records over the prompt limit, left out: {progress.records_left_out}")
     _report(console, results, folder, saver.wall_seconds)
     return 0
+
+
+@contextlib.contextmanager
+def judging(parts: Parts, folder: Path, progress: Progress) -> Iterator[None]:
+    """Inside, the judges work, and spend into the ledger of the run folder.
+
+    Raises:
+        JudgeError: An SDK is missing, or cache or ledger cannot be used.
+    """
+    if parts.judges is None:
+        yield
+        return
+    parts.judges.tell = progress.note
+    with parts.judges.start(folder / LEDGER):
+        yield
 
 
 def _finished(folder: Path, config: RunConfig) -> bool:

@@ -1,14 +1,17 @@
 """All that a run must remember, to a checkpoint and back to the same bits."""
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
 from grpo_dual.config.schema import CheckpointConfig
-from grpo_dual.errors import CheckpointError
+from grpo_dual.errors import CheckpointError, JudgeOutageError
+from grpo_dual.metrics.sinks import RunMetrics
 from grpo_dual.model.policy import REFERENCE
 from grpo_dual.train.checkpoint import Checkpoints
 from grpo_dual.train.state import load_optimizer, optimizer_tensors, restore_rng, rng_state
@@ -16,6 +19,23 @@ from grpo_dual.train.wiring import Parts
 
 _ADAPTER = "adapter/"
 _REFERENCE = "reference/"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a step finds when it begins and moves before it updates: generators and samplers."""
+
+    step: int
+    """The step before it."""
+    random: dict[str, torch.Tensor]
+    random_state: dict[str, Any]
+    objectives: dict[str, dict[str, object]]
+
+    @classmethod
+    def at(cls, step: int, parts: Parts) -> "Found":
+        """As they are now, behind ``step``."""
+        random, state = rng_state()
+        return cls(step, random, state, {n: o.state_dict() for n, o in parts.objectives.items()})
 
 
 class Saver:
@@ -49,19 +69,39 @@ class Saver:
         scores = [score for own in result.values() if (score := headline(own)) is not None]
         self._rating = (step, sum(scores) / len(scores)) if scores else None
 
-    def save(self, step: int, parts: Parts) -> None:
+    @contextlib.contextmanager
+    def keeping(self, found: Found, parts: Parts, metrics: RunMetrics) -> Iterator[None]:
+        """Inside, a step that cannot be scored leaves the checkpoint of the step before it.
+
+        Raises:
+            JudgeOutageError: What was raised inside.
+        """
+        try:
+            yield
+        except JudgeOutageError:
+            if found.step not in self.checkpoints.steps():
+                metrics.sync()
+                self.save(found.step, parts, found)
+            raise
+
+    def save(self, step: int, parts: Parts, found: Found | None = None) -> None:
         """Write the checkpoint of a step, atomically.
+
+        Args:
+            step: The step.
+            parts: What is saved.
+            found: Generators and samplers, if they have moved on since.
 
         Raises:
             CheckpointError: The file system refuses.
         """
+        found = found or Found.at(step, parts)
         names = dict(parts.policy.trainable_parameters())
         optimizer, optimizer_state = optimizer_tensors(parts.updater.optimizer, names)
-        random, random_state = rng_state()
         tensors = {
             **_prefixed(_ADAPTER, parts.policy.adapter_state()),
             **optimizer,
-            **random,
+            **found.random,
         }
         if parts.config.model.reference == "adapter":
             reference = parts.policy.adapter_state(adapter=REFERENCE)
@@ -70,9 +110,9 @@ class Saver:
             "step": step,
             "wall_seconds": self.wall_seconds,
             "optimizer": optimizer_state,
-            "rng": random_state,
+            "rng": found.random_state,
             "updater": parts.updater.state_dict(),
-            "objectives": {name: o.state_dict() for name, o in parts.objectives.items()},
+            "objectives": found.objectives,
         }
         self.checkpoints.save(step, tensors, state, adapter_writer=parts.policy.save_adapter)
         if self._rating is not None and self._rating[0] == step:

@@ -8,7 +8,7 @@ and the conflict cosine cost nothing but the copies of LoRA-sized gradients.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,7 @@ from grpo_dual.loss.kl import KlController, k3
 from grpo_dual.metrics.values import Max, Mean
 from grpo_dual.model.head import TokenStats
 from grpo_dual.model.policy import Policy
-from grpo_dual.train.batch import MicroBatch, ObjectiveBatch
+from grpo_dual.train.batch import MicroBatch, ObjectiveBatch, PackedGroups
 
 MAX_SKIPPED = 3
 """Non-finite updates in a row after which the run stops."""
@@ -141,7 +141,7 @@ class Updater:
             controller.load_state_dict(controllers[name])
 
     @torch.no_grad()
-    def add_reference(self, batches: Sequence[ObjectiveBatch]) -> None:
+    def add_reference(self, batches: Sequence[PackedGroups]) -> None:
         """Log-probs under the reference, once for all updates of the step."""
         with self.policy.inference(), self.policy.reference():
             for micro in (m for b in batches for m in b.micro):
@@ -150,13 +150,13 @@ class Updater:
                 micro.reference_model_N = stats.logprobs_model
 
     @torch.no_grad()
-    def add_old(self, batches: Sequence[ObjectiveBatch]) -> None:
+    def add_old(self, batches: Sequence[PackedGroups]) -> None:
         """Log-probs before the first update; only needed when samples serve several updates."""
         with self.policy.inference():
             for micro in (m for b in batches for m in b.micro):
                 micro.old_N = self._stats(micro).logprobs
 
-    def check_sampler(self, batches: Sequence[ObjectiveBatch]) -> None:
+    def check_sampler(self, batches: Sequence[PackedGroups]) -> None:
         """Refuse to train when sampler and trainer disagree about the first rollouts.
 
         Raises:
@@ -183,13 +183,23 @@ class Updater:
             processor=micro.processor,
         )
 
-    def update(self, batches: Sequence[ObjectiveBatch]) -> Update:
+    def update(self, scored: Iterable[ObjectiveBatch]) -> Update:
         """One optimiser update on the step's batches.
 
         A non-finite loss or gradient leaves weights and optimiser alone.
+
+        Args:
+            scored: Each is asked for when the one before has been computed, so that verdicts which
+                are still on their way hide behind it.
         """
-        began = time.perf_counter()
-        passes = [self._backward(batch) for batch in batches]
+        batches: list[ObjectiveBatch] = []
+        passes: list[_Pass] = []
+        forward_seconds = 0.0
+        for batch in scored:
+            began = time.perf_counter()
+            batches.append(batch)
+            passes.append(self._backward(batch))
+            forward_seconds += time.perf_counter() - began
         forwarded = time.perf_counter()
         gradients = [p.gradient for p in passes]
         gram_OO = gram_matrix(gradients)
@@ -215,7 +225,7 @@ class Updater:
             cosine=_smallest_cosine(gram_OO),
             learning_rate=rate,
             skipped=skipped,
-            forward_seconds=forwarded - began,
+            forward_seconds=forward_seconds,
             update_seconds=time.perf_counter() - forwarded,
         )
 
@@ -225,6 +235,8 @@ class Updater:
         sums: LossSums | None = None
         loss, entropy, max_prob, kl_model = 0.0, Mean(), Mean(), Mean()
         for micro in batch.micro:
+            assert micro.advantages_N is not None, "score_groups comes before update"
+            assert micro.live_N is not None, "score_groups comes before update"
             stats = self._stats(micro)
             parts = objective_loss(
                 stats.logprobs,

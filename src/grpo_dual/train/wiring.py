@@ -6,6 +6,7 @@ from typing import cast
 
 from grpo_dual.advantages.combine import objective_weights
 from grpo_dual.config.schema import RunConfig
+from grpo_dual.judges.service import JudgeService
 from grpo_dual.loss.kl import KlController
 from grpo_dual.model.policy import Policy, load_policy
 from grpo_dual.prompts.audit import build_prompt
@@ -29,6 +30,13 @@ class Parts:
     objectives: Mapping[str, Objective]
     weights: Mapping[str, float]
     updater: Updater
+    judges: JudgeService | None = None
+    """Judges that run beside the loop; None when the offline one is the only one."""
+
+    @property
+    def judged(self) -> frozenset[str]:
+        """Objectives whose scores may have to be waited for."""
+        return frozenset(self.config.judge.objectives if self.judges is not None else ())
 
     def prompt(self, objective: Objective, record: Record) -> Prompt:
         """Render a record within the run's prompt limit.
@@ -53,8 +61,16 @@ def build(config: RunConfig) -> Parts:
     """
     seed = config.train.seed
     sampling = config.rollout.sampling
+    judges = JudgeService(config.judge) if config.judge.providers else None
     objectives = {
-        name: build_objective(name, o, max_new_tokens=sampling.max_new_tokens, seed=seed)
+        name: build_objective(
+            name,
+            o,
+            max_new_tokens=sampling.max_new_tokens,
+            seed=seed,
+            judges=config.judge,
+            judging=judges if name in config.judge.objectives else None,
+        )
         for name, o in config.objectives.items()
     }
     seed_everything(seed)
@@ -78,4 +94,4 @@ def build(config: RunConfig) -> Parts:
         sampling=sampling,
         total_updates=config.train.steps * config.train.num_iterations,
     )
-    return Parts(config, policy, encoder, engine, objectives, weights, updater)
+    return Parts(config, policy, encoder, engine, objectives, weights, updater, judges)

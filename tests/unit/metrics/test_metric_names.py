@@ -32,9 +32,20 @@ def test_every_column_is_there_once_and_a_third_objective_adds_its_own():
     assert set(two) < set(three)
     added = set(three) - set(two)
     assert {"kl_brevity", "reward_brevity_mean", "grad_norm_brevity"} <= added
-    # One column per metric of an objective, the one that only fairness has apart.
+    # One column per metric of an objective, the one that only fairness has apart, and the one that
+    # is there with judges only.
     per_objective = [m for m in names.METRICS if isinstance(m, names.ObjectiveMetric)]
-    assert len(added) == len(per_objective) - 1
+    assert len(added) == len(per_objective) - 2
+
+
+def test_each_judge_has_columns_of_its_own():
+    none, one, two = (names.columns(BOTH, judges) for judges in ((), ("openai",), ("openai", "b")))
+    per_judge = {m.of("b") for m in names.METRICS if isinstance(m, names.JudgeMetric)}
+    assert set(two) - set(one) == per_judge
+    assert "judges_usd_openai" in one
+    assert {"judges_hidden_share", "sway_attempts_h"} <= set(one)
+    assert not any(key.startswith(("judges_", "sway_")) for key in none)
+    assert all(key.startswith(names.JUDGES) for key in per_judge)
 
 
 def test_columns_that_make_no_sense_for_one_objective_are_left_out():

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from grpo_dual.config.schema import (
     HallucinationRewardConfig,
 )
 from grpo_dual.errors import RewardError
-from grpo_dual.judges.heuristic import Judgement, Verdict
+from grpo_dual.judges.client import Cause, Failure, GroupVerdicts, Opinion, Question, Verdict
 from grpo_dual.prompts import fairness, hallucination
 from grpo_dual.prompts.parse import UNKNOWN_STRINGS
 from grpo_dual.records import bbq, halueval, synthetic
@@ -166,21 +167,30 @@ def test_hallucination(
 
 
 @pytest.mark.parametrize(
-    ("verdict", "total"), [(Verdict.GROUNDED, 1.0), (Verdict.HALLUCINATED, -1.0), (None, None)]
+    ("answer", "total"),
+    [
+        (Opinion(Verdict.RIGHT, 1.0, "so it is"), 1.0),
+        (Opinion(Verdict.WRONG, 1.0, "it is not"), -1.0),
+        (Failure("other", Cause.TIMEOUT, 3, ""), None),
+    ],
 )
 def test_another_judge_decides_general_questions(
-    verdict: Verdict | None, total: float | None
+    answer: Opinion | Failure, total: float | None
 ) -> None:
-    def judge(_record: HaluEvalRecord, _text: str) -> Judgement:
-        return Judgement(verdict, None, "asked elsewhere")
+    class Other:
+        def submit(self, questions: Sequence[Question], _offline: object) -> "Other":
+            self.asked = questions
+            return self
 
-    reward = HallucinationReward(
-        HallucinationConfig(), max_new_tokens=128, judge=judge, provider="other"
-    )
+        def result(self) -> GroupVerdicts:
+            return GroupVerdicts("other", (answer,) * len(self.asked))
+
+    reward = HallucinationReward(HallucinationConfig(), max_new_tokens=128, judging=Other())
     score = one(reward, GENERAL, "Rayleigh scattering.")
     assert (score.total, score.provider) == (total, "other")
-    if verdict is None:
-        assert score.failure == "asked elsewhere"
+    if total is None:
+        assert score.failure == "other: timeout after 3 attempts"
+        assert score.verdict == "failed"
 
 
 def test_every_number_is_configurable() -> None:

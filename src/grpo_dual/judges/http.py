@@ -1,0 +1,82 @@
+"""What the two SDKs have in common: their exceptions and their half-checked replies, as causes."""
+
+import contextlib
+import email.utils
+import math
+import time
+from typing import Any
+
+from grpo_dual.judges.client import Cause, ProviderError
+from grpo_dual.judges.secrets import Secret
+
+_RETRIED = frozenset({408, 409, 425, 429, 529})
+_DETAIL = 200
+"""Characters of a server's words that are kept."""
+
+
+def retry_after(headers: Any) -> float | None:
+    """Seconds of a ``Retry-After`` header, as a number or as an HTTP date; None without one."""
+    value = headers.get("retry-after") if headers is not None else None
+    if value is None:
+        return None
+    with contextlib.suppress(ValueError):
+        seconds = float(value)
+        return max(0.0, seconds) if math.isfinite(seconds) else None
+    parsed = email.utils.parsedate_tz(value)
+    if parsed is None:
+        return None
+    return max(0.0, email.utils.mktime_tz(parsed) - time.time())
+
+
+def detail(text: object, key: Secret) -> str:
+    """A server's words on one short line, without the key."""
+    plain = " ".join(key.redact(str(text)).split())
+    return plain if len(plain) <= _DETAIL else plain[:_DETAIL] + "..."
+
+
+def raised(sdk: Any, error: Exception, key: Secret) -> ProviderError:
+    """An exception of an SDK, as a cause.
+
+    Args:
+        sdk: The module ``openai`` or ``anthropic``; both name their classes alike.
+        error: What it raised.
+        key: Taken out of the text.
+    """
+    words = detail(error, key)
+    told: Any = error  # status and headers of an SDK's class that is not imported here
+    if isinstance(error, sdk.APITimeoutError):
+        return ProviderError(Cause.TIMEOUT, words)
+    if isinstance(error, sdk.APIStatusError):
+        status, headers = int(told.status_code), told.response.headers
+        if status == 429:
+            return ProviderError(Cause.RATE_LIMIT, words, retry_after=retry_after(headers))
+        if status in _RETRIED or status >= 500:
+            return ProviderError(Cause.SERVER, words, retry_after=retry_after(headers))
+        if status >= 400:
+            return ProviderError(Cause.REJECTED, words)
+        # An error object in a reply of status 200.
+        return ProviderError(Cause.SERVER, words)
+    if isinstance(error, sdk.APIResponseValidationError):
+        return ProviderError(Cause.SERVER, words)
+    if isinstance(error, sdk.APIConnectionError):
+        return ProviderError(Cause.NETWORK, words)
+    return ProviderError(Cause.SERVER, words)
+
+
+def whole(found: object, field: str, key: Secret) -> Any:
+    """The reply, if it is one: neither a page of HTML nor an error object of status 200.
+
+    Args:
+        found: What the SDK returned.
+        field: The list without which it is no reply.
+        key: Taken out of the text.
+
+    Raises:
+        ProviderError: It is none; the cause is SERVER, another try may help.
+    """
+    if isinstance(found, (str, bytes)):
+        raise ProviderError(Cause.SERVER, detail(f"no JSON but {found!r}", key))
+    if not isinstance(getattr(found, field, None), list):
+        wrong = getattr(found, "error", None) or f"a reply without {field}"
+        raise ProviderError(Cause.SERVER, detail(wrong, key))
+    return found

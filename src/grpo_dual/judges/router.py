@@ -1,0 +1,193 @@
+"""Which judge scores a group, and what happens when none can. One scorer per group, always."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+from grpo_dual.config.judging import JudgeConfig
+from grpo_dual.errors import JudgeOutageError
+from grpo_dual.judges.cache import VerdictCache
+from grpo_dual.judges.client import Cause, Failure, GroupVerdicts, Judge, Opinion, Question
+from grpo_dual.judges.local import NAME as OFFLINE
+from grpo_dual.judges.tally import Tally
+
+Offline = Callable[[Question], Opinion | Failure]
+"""The objective's own offline judge."""
+
+
+class Router:
+    """Routes whole groups; used on one event loop."""
+
+    def __init__(
+        self,
+        judges: Mapping[str, Judge],
+        config: JudgeConfig,
+        *,
+        cache: VerdictCache | None,
+        tally: Tally,
+        tell: Callable[[str], None],
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            judges: By name, the first choice first.
+            config: Route, outage rule, shares.
+            cache: Verdicts on disk, or None.
+            tally: Counts.
+            tell: Hears what the user should see at once.
+        """
+        self._judges = judges
+        self._config = config
+        self._cache = cache
+        self._tally = tally
+        self._tell = tell
+        self._flights: dict[str, asyncio.Task[Opinion | Failure]] = {}
+        self._told: set[str] = set()
+        self._paused_at: float | None = None
+
+    async def group(self, questions: Sequence[Question], offline: Offline) -> GroupVerdicts:
+        """Verdicts on the questions of one group.
+
+        Raises:
+            JudgeOutageError: The outage rule says stop.
+        """
+        began = asyncio.get_running_loop().time()
+        while True:
+            found = await self._route(questions)
+            if found.scored >= self._config.outage.min_scored * len(questions):
+                self._recovered()
+                break
+            action = self._config.outage.action
+            if action == "heuristic" or _spent(found):
+                self._once(f"{_why(found)}; the offline judge scores such groups")
+                answers = tuple(offline(question) for question in questions)
+                found = GroupVerdicts(OFFLINE, answers)
+                break
+            if action == "unscored":
+                self._once(f"{_why(found)}; such completions are left unscored")
+                break
+            await self._wait(found, began)
+        self._tally.group(found)
+        return found
+
+    async def _wait(self, found: GroupVerdicts, began: float) -> None:
+        """Pause until the next try, or stop the run."""
+        rule, now = self._config.outage, asyncio.get_running_loop().time()
+        if rule.action == "stop" or now - began >= rule.patience_seconds:
+            raise JudgeOutageError(
+                f"no judge could score a group ({_why(found)}), and judge.outage.action is "
+                f"{rule.action}. What was done is saved; when the judge is back, continue with "
+                "--resume, or let judge.outage.action be heuristic."
+            )
+        if self._paused_at is None:
+            self._paused_at = now
+            self._tell(
+                f"paused: {_why(found)}; trying again every {rule.probe_seconds:g} s, for "
+                f"{rule.patience_seconds:g} s at most"
+            )
+        await asyncio.sleep(rule.probe_seconds)
+
+    def _recovered(self) -> None:
+        if self._paused_at is not None:
+            seconds = asyncio.get_running_loop().time() - self._paused_at
+            self._paused_at = None
+            self._tell(f"a judge is back after {seconds:.0f} s; going on")
+
+    def _once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._tell(text)
+
+    async def _route(self, questions: Sequence[Question]) -> GroupVerdicts:
+        """The first judge's verdicts that are enough, else the ones with the fewest failures."""
+        order = self._order(questions)
+        if self._two_must_agree(questions):
+            found = await self._both(order[0], order[1], questions)
+            if found.scored >= self._config.outage.min_scored * len(questions):
+                return found
+        best: GroupVerdicts | None = None
+        for name in order:
+            found = await self._by(name, questions)
+            if best is None or found.scored > best.scored:
+                best = found
+            if found.scored >= self._config.outage.min_scored * len(questions):
+                break
+        assert best is not None, "a router has at least one judge"
+        return best
+
+    def _order(self, questions: Sequence[Question]) -> list[str]:
+        """The judges in the order in which this group asks them."""
+        names = list(self._judges)
+        if self._config.route != "split":
+            return names
+        shares = [self._config.providers[name].share for name in names]
+        draw = _draw(questions, "split") * sum(shares)
+        first = 0
+        while first < len(names) - 1 and draw >= shares[first]:
+            draw -= shares[first]
+            first += 1
+        return [names[first], *(name for name in names if name != names[first])]
+
+    def _two_must_agree(self, questions: Sequence[Question]) -> bool:
+        config = self._config
+        return config.route == "both-and-agree" and _draw(questions, "agree") < config.agree_share
+
+    async def _both(self, first: str, second: str, questions: Sequence[Question]) -> GroupVerdicts:
+        one, two = await asyncio.gather(self._by(first, questions), self._by(second, questions))
+        self._tally.agreement(one.answers, two.answers)
+        name = f"{first}+{second}"
+        pairs = zip(one.answers, two.answers, strict=True)
+        return GroupVerdicts(name, tuple(_agreed(name, a, b) for a, b in pairs))
+
+    async def _by(self, name: str, questions: Sequence[Question]) -> GroupVerdicts:
+        judge = self._judges[name]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._one(judge, question)) for question in questions]
+        return GroupVerdicts(name, tuple(task.result() for task in tasks))
+
+    async def _one(self, judge: Judge, question: Question) -> Opinion | Failure:
+        """One verdict: from the cache, from the same question in flight, or asked for."""
+        key = judge.key(question)
+        if key is None:
+            return await judge.judge(question)
+        if key not in self._flights:
+            kept = self._cache.get(key) if self._cache is not None else None
+            if kept is not None:
+                self._tally.hits(judge.name)
+                return kept
+            flight = asyncio.ensure_future(judge.judge(question))
+            self._flights[key] = flight
+            flight.add_done_callback(lambda _: self._flights.pop(key))
+        else:
+            self._tally.hits(judge.name)
+        # Shielded: who shares a flight must not be cancelled with its first passenger.
+        return await asyncio.shield(self._flights[key])
+
+
+def _agreed(name: str, one: Opinion | Failure, two: Opinion | Failure) -> Opinion | Failure:
+    if isinstance(one, Failure):
+        return one
+    if isinstance(two, Failure):
+        return two
+    if one.verdict is not two.verdict:
+        return Failure(name, Cause.DISAGREE, 0, f"{one.verdict} and {two.verdict}")
+    return Opinion(one.verdict, min(one.confidence, two.confidence), one.reason)
+
+
+def _draw(questions: Sequence[Question], purpose: str) -> float:
+    """A number in [0, 1) that hangs on the record alone: the same on every run and resume."""
+    text = f"{purpose}\0{questions[0].record.record_id}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
+
+
+def _failures(found: GroupVerdicts) -> list[Failure]:
+    return [a for a in found.answers if isinstance(a, Failure) and a.cause is not Cause.NO_OPINION]
+
+
+def _spent(found: GroupVerdicts) -> bool:
+    return any(failure.cause is Cause.BUDGET for failure in _failures(found))
+
+
+def _why(found: GroupVerdicts) -> str:
+    first = _failures(found)[0]
+    return f"{first.judge}: {first.cause}" + (f" ({first.detail})" if first.detail else "")

@@ -1,0 +1,86 @@
+"""Groups whose answers another judge scores: rules settle what they can, the rest is asked for.
+
+One scorer per group: the judge that the router found for it, or the offline judge for all of it.
+Rules and the template detector are no scorers; they say the same whoever judges.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from grpo_dual.judges.client import Failure, GroupVerdicts, Opinion, Question
+from grpo_dual.judges.guard import Guarded, guard
+from grpo_dual.rewards.compose import Outcome
+from grpo_dual.types import Record, RolloutGroup
+
+UNJUDGED = "unjudged"
+"""Verdict of a completion that the judge has no opinion of, which is no failure."""
+FAILED = "failed"
+"""Verdict of a completion whose judge failed."""
+
+Offline = Callable[[Question], Opinion | Failure]
+
+
+class PendingVerdicts(Protocol):
+    """Verdicts that are on their way."""
+
+    def result(self) -> GroupVerdicts:
+        """Wait for them."""
+        ...
+
+
+class Judging(Protocol):
+    """What rewards need of ``grpo_dual.judges.service.JudgeService``."""
+
+    def submit(self, questions: Sequence[Question], offline: Offline) -> PendingVerdicts:
+        """Hand in the questions of one group; returns at once."""
+        ...
+
+
+Settle = Callable[[Record, Guarded], Outcome | None]
+"""A completion's outcome by rule, or None where it has to be judged."""
+Value = Callable[[Opinion | Failure, str], Outcome]
+"""What a scorer's answer earns, with the scorer's name."""
+
+
+def begin(
+    group: RolloutGroup,
+    judging: Judging,
+    *,
+    sources: Sequence[str],
+    limit: int,
+    settle: Settle,
+    value: Value,
+    offline: Offline,
+) -> Callable[[], list[Outcome]]:
+    """Hand the undecided completions of a group to the judges.
+
+    Args:
+        group: K completions of one prompt.
+        judging: The judges.
+        sources: Texts of the record that a completion may quote.
+        limit: Characters of a completion that a judge is shown.
+        settle: Outcome by rule.
+        value: Outcome of a verdict.
+        offline: Scores the whole group when no judge can.
+
+    Returns:
+        A function that waits for the verdicts and gives K outcomes.
+    """
+    record = group.prompt.record
+    guarded = [guard(r.text, sources=sources, limit=limit) for r in group.rollouts]
+    settled = [settle(record, shown) for shown in guarded]
+    asked = [i for i, outcome in enumerate(settled) if outcome is None]
+    questions = [Question(record, guarded[i].text) for i in asked]
+    pending = judging.submit(questions, offline) if questions else None
+
+    def finish() -> list[Outcome]:
+        found = dict[int, Outcome]()
+        if pending is not None:
+            verdicts = pending.result()
+            for i, answer in zip(asked, verdicts.answers, strict=True):
+                found[i] = value(answer, verdicts.scorer)
+        outcomes = (found[i] if o is None else o for i, o in enumerate(settled))
+        return [replace(o, flags=g.flags) for o, g in zip(outcomes, guarded, strict=True)]
+
+    return finish

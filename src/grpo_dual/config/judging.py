@@ -189,7 +189,8 @@ class JudgeOutageConfig(Strict):
     """``heuristic``: the offline judge scores the whole group. ``unscored``: what failed is left
     out. ``pause``: wait for a judge to come back. ``stop``: save and end; resume goes on."""
     min_scored: float = Field(default=0.5, ge=0, le=1)
-    """Share of a group's questions that one judge must have answered; the rest is left unscored."""
+    """Share of a group's questions that one judge must have answered; the rest is left unscored
+    (``pause`` and ``stop`` want all, those apart that a judge refused or answered unreadably)."""
     probe_seconds: float = Field(default=10.0, gt=0)
     """``pause``: time between two tries."""
     patience_seconds: float = Field(default=3600.0, gt=0)

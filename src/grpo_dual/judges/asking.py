@@ -149,10 +149,11 @@ class ChatJudge:
             clock.reschedule(when + _now() - began)
         if not self.breaker.admits():
             raise ProviderError(Cause.DOWN)
+        sent = _now()
         try:
             return await self._request(verdict)
         except ProviderError as error:
-            self._learn(error)
+            self._learn(error, sent)
             raise
         except BaseException:
             self.breaker.gave_up()
@@ -205,9 +206,9 @@ class ChatJudge:
         key = rubric.cache_key(self._model.identity, verdict.first, settings.rubric)
         self._cache.put(key, entry)
 
-    def _learn(self, error: ProviderError) -> None:
+    def _learn(self, error: ProviderError, sent: float) -> None:
         if error.cause in _OUTAGE:
-            self.breaker.failed()
+            self.breaker.failed(sent)
         elif error.cause is Cause.BUDGET:
             self.breaker.gave_up()
         else:

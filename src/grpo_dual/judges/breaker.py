@@ -1,5 +1,6 @@
 """A circuit breaker: a judge that is down is not asked, and found again by single probes."""
 
+import math
 from collections.abc import Callable
 
 
@@ -18,6 +19,7 @@ class Breaker:
         self._cooldown = cooldown
         self._clock = clock
         self._row = 0
+        self._answered_at = -math.inf
         self._probe_at: float | None = None
         self._probing = False
         self.opened = 0
@@ -50,11 +52,20 @@ class Breaker:
     def succeeded(self) -> None:
         """The judge answered (a rate limit or an unreadable reply is an answer)."""
         self._row = 0
+        self._answered_at = self._clock()
         self._probe_at = None
         self._probing = False
 
-    def failed(self) -> None:
-        """It did not: timeout, connection, 5xx."""
+    def failed(self, sent: float) -> None:
+        """It did not: timeout, connection, 5xx.
+
+        Args:
+            sent: When the request went out, by the breaker's clock. If the judge has answered
+                another one since, this failure says nothing about whether it is there now.
+        """
+        if sent < self._answered_at:
+            self._probing = False
+            return
         self._row += 1
         if self._probing or self._row >= self._limit:
             if self.closed:

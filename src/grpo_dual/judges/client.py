@@ -42,6 +42,10 @@ class Cause(StrEnum):
     """It judged, and has nothing to judge by: not an outage."""
 
 
+OUTAGE = frozenset(
+    {Cause.RATE_LIMIT, Cause.TIMEOUT, Cause.SERVER, Cause.NETWORK, Cause.REJECTED, Cause.DOWN}
+)
+"""The judge is not to be had; with every other cause it was, and waiting would change nothing."""
 TRANSIENT = frozenset({Cause.RATE_LIMIT, Cause.TIMEOUT, Cause.SERVER, Cause.NETWORK})
 """Worth another try."""
 

@@ -7,7 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from grpo_dual.config.judging import JudgeConfig
 from grpo_dual.errors import JudgeOutageError
 from grpo_dual.judges.cache import VerdictCache
-from grpo_dual.judges.client import Cause, Failure, GroupVerdicts, Judge, Opinion, Question
+from grpo_dual.judges.client import (
+    OUTAGE,
+    Cause,
+    Failure,
+    GroupVerdicts,
+    Judge,
+    Opinion,
+    Question,
+)
 from grpo_dual.judges.local import NAME as OFFLINE
 from grpo_dual.judges.tally import Tally
 
@@ -52,18 +60,18 @@ class Router:
             JudgeOutageError: The outage rule says stop.
         """
         began = asyncio.get_running_loop().time()
+        action = self._config.outage.action
         while True:
             found = await self._route(questions)
-            if found.scored >= self._config.outage.min_scored * len(questions):
+            waits = action in ("pause", "stop") and _is_outage(found) and not _spent(found)
+            if self._enough(found) and not waits:
                 self._recovered()
                 break
-            action = self._config.outage.action
             if action == "heuristic" or _spent(found):
                 self._once(f"{_why(found)}; the offline judge scores such groups")
-                answers = tuple(offline(question) for question in questions)
-                found = GroupVerdicts(OFFLINE, answers)
+                found = GroupVerdicts(OFFLINE, tuple(offline(q) for q in questions))
                 break
-            if action == "unscored":
+            if not waits:
                 self._once(f"{_why(found)}; such completions are left unscored")
                 break
             await self._wait(found, began)
@@ -87,6 +95,9 @@ class Router:
             )
         await asyncio.sleep(rule.probe_seconds)
 
+    def _enough(self, found: GroupVerdicts) -> bool:
+        return found.scored >= self._config.outage.min_scored * len(found.answers)
+
     def _recovered(self) -> None:
         if self._paused_at is not None:
             seconds = asyncio.get_running_loop().time() - self._paused_at
@@ -103,14 +114,14 @@ class Router:
         order = self._order(questions)
         if self._two_must_agree(questions):
             found = await self._both(order[0], order[1], questions)
-            if found.scored >= self._config.outage.min_scored * len(questions):
+            if self._enough(found):
                 return found
         best: GroupVerdicts | None = None
         for name in order:
             found = await self._by(name, questions)
             if best is None or found.scored > best.scored:
                 best = found
-            if found.scored >= self._config.outage.min_scored * len(questions):
+            if self._enough(found):
                 break
         assert best is not None, "a router has at least one judge"
         return best
@@ -186,6 +197,10 @@ def _failures(found: GroupVerdicts) -> list[Failure]:
 
 def _spent(found: GroupVerdicts) -> bool:
     return any(failure.cause is Cause.BUDGET for failure in _failures(found))
+
+
+def _is_outage(found: GroupVerdicts) -> bool:
+    return any(failure.cause in OUTAGE for failure in _failures(found))
 
 
 def _why(found: GroupVerdicts) -> str:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from grpo_dual.judges.lexical import (
+    asserted,
     claims,
     content,
     first_yes_no,
@@ -164,7 +165,7 @@ def _segments(text: str, sides: _Sides) -> list[list[str]]:
     """Runs of new content words between commas, stops and conjunctions, denied ones left out."""
     parts = [words(part) for part in _SEGMENT.split(text)]
     new = (
-        [word for word in content(part) if word not in sides.question]
+        [word for word in asserted(part) if word not in sides.question]
         for part in parts
         if part[:1] != ["not"]
     )
@@ -257,6 +258,11 @@ def _relevant(spoken: list[str], sides: _Sides) -> bool:
     return len(set(content(spoken)) - sides.targets) < _STATEMENT
 
 
+def _stated(spoken: list[str]) -> list[str]:
+    """What a short answer states: neither small talk nor its frame."""
+    return asserted(claims(spoken))
+
+
 def _short(text: str, spoken: list[str], sides: _Sides) -> tuple[float, str]:
     """Composite of a short answer; ``spoken`` are its words without the echoed question."""
     yes_no = first_yes_no(sides.accepted[:1])
@@ -271,10 +277,10 @@ def _short(text: str, spoken: list[str], sides: _Sides) -> tuple[float, str]:
         if phrase_at(content(spoken), run) < 0:
             coverage *= _SCATTERED
     known = set(sides.question) | sides.targets
-    extra = [word for word in content(spoken) if word not in known]
+    extra = [word for word in asserted(spoken) if word not in known]
     trusted = sides.source | set(sides.accepted)
     support = _share(sum(word in trusted for word in extra), len(extra)) if extra else 1.0
-    support = min(support, coherence(text, sides.sources))
+    support = min(support, coherence(text, sides.sources, _stated))
     if not yes_no and not _relevant(spoken, sides):
         coverage *= _BESIDE
     brevity = _BREVITY / (_BREVITY + len(extra))

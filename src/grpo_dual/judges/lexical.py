@@ -32,6 +32,13 @@ _SMALL_TALK = frozenset(
     watch watched way welcome wonder wonderful wow yeah yep wish
     """.split()  # noqa: SIM905
 )
+# What stands around a short answer without claiming anything: "I think it is X", "Sure! X".
+_FRAME = frozenset(
+    {
+        *("absolutely", "believe", "certainly", "definitely", "final", "guess", "hmm", "ok", "okay"),
+        *("probably", "right", "simply", "sure", "surely", "think", "well", "yeah", "yep"),
+    }
+)
 _ABSTENTION = re.compile(
     r"\b(?:do not know|not know|no idea|not sure|not certain|unsure|unknown|undetermined"
     r"|(?:cannot|can not|could not|unable to) (?:be )?"
@@ -75,6 +82,11 @@ _CHAT_WORDS = frozenset(_singular(word) for word in _SMALL_TALK) | _SMALL_TALK
 def content(spoken: Iterable[str]) -> list[str]:
     """The words that claim something."""
     return [word for word in spoken if word not in _STOP_WORDS]
+
+
+def asserted(spoken: Iterable[str]) -> list[str]:
+    """Content words of a short answer: words that frame it are left out too."""
+    return [word for word in content(spoken) if word not in _FRAME]
 
 
 def claims(spoken: Iterable[str]) -> list[str]:

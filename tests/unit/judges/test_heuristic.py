@@ -166,6 +166,25 @@ def test_hallucinated(record: HaluEvalRecord, text: str, why: str) -> None:
     assert why in judged.reason
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "I think it is {}.",
+        "I believe it is {}.",
+        "Sure! The answer is {}.",
+        "Definitely {}.",
+        "The right answer is {}.",
+        "Final answer: {}",
+        "Okay, {}.",
+        "It is {}, I guess.",
+    ],
+)
+def test_words_that_frame_an_answer_claim_nothing(frame: str) -> None:
+    assert judge(qa(), frame.format("Delhi")).verdict is Verdict.GROUNDED
+    assert judge(qa(), frame.format("Mumbai")).verdict is Verdict.HALLUCINATED
+    assert judge(qa(), frame.format("Delhi, or Mumbai")).verdict is Verdict.HALLUCINATED
+
+
 def test_general_questions_find_no_opinion_here() -> None:
     general = qa(subset="general", context="", query="Why is the sky blue?", accepted=None)
     assert judge(general, "Rayleigh scattering.").verdict is None

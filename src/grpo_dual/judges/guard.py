@@ -1,8 +1,8 @@
 """What a judge model may be shown of a completion: the claims, without attempts on the judge.
 
-Policies find by search what moves a judge (arXiv 2507.08794: "Thought process:" or ":" alone; forged
-JSON verdicts; closing the fence; instructions). The guard takes such attempts out and names them,
-by rules alone, so that the same completion always earns the same. Two lines of defence:
+Policies find by search what moves a judge (arXiv 2507.08794: "Thought process:" or ":" alone;
+forged JSON verdicts; closing the fence; instructions). The guard takes such attempts out and names
+them, by rules alone, so that the same completion always earns the same. Two lines of defence:
 
 - known shapes and phrases (`guard_patterns`), found in the clear, split, spelt or encoded;
 - a sentence in the vocabulary of judging which claims nothing about the world.
@@ -13,20 +13,18 @@ use their words. A sentence goes as a whole, so an attempt may cost an answer an
 
 import base64
 import binascii
-import codecs
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from grpo_dual.judges import guard_patterns as patterns
-from grpo_dual.judges.guard_patterns import rank
+from grpo_dual.judges.guard_phrases import BARE, MASTER_KEYS, rank
 from grpo_dual.judges.guard_text import (
     NON_LATIN,
+    Cut,
     Known,
     Span,
-    Stream,
-    Token,
     Units,
     known_of,
     line_feeds,
@@ -36,7 +34,8 @@ from grpo_dual.judges.guard_text import (
     unpadded,
     without,
 )
-from grpo_dual.judges.lexical import content, without_abstention
+from grpo_dual.judges.guard_words import named, worded
+from grpo_dual.judges.lexical import content, first_yes_no
 
 _PASSES = 16
 """Removing an attempt may assemble another; a text that is still not stable then goes entirely."""
@@ -58,6 +57,12 @@ class Guarded:
     """True when nothing is left that claims anything: wrong by rule, without asking."""
 
 
+_HARMLESS = frozenset(("markup", "link", "master key"))
+"""Kinds that an honest answer may show too: they cast no doubt on the sentences around them."""
+_LOOSE = 0.25
+"""Share of a sentence's words in the sources up to which it is not about the item."""
+
+
 def guard(completion: str, *, sources: Sequence[str] = (), limit: int = 4000) -> Guarded:
     """Take attempts on the judge out of a completion.
 
@@ -66,7 +71,9 @@ def guard(completion: str, *, sources: Sequence[str] = (), limit: int = 4000) ->
 
     Args:
         completion: What the policy said.
-        sources: Knowledge, question, accepted and rejected answers: what they say is no attempt.
+        sources: Knowledge (empty if there is none), then question, accepted and rejected answers:
+            what they say is no attempt. Without knowledge an answer may be about anything, so that
+            only its language can tell, and a text that is no attempt is flagged more often.
         limit: Characters that are left at most. A clean completion is cut without a flag.
 
     Returns:
@@ -90,15 +97,35 @@ def _cleaned(text: str, known: Known, limit: int, flags: set[str]) -> str:
     """One pass: the text without what is found; its names are added to ``flags``."""
     seen, hidden = unhidden(text, known)
     shorter = unpadded(seen, known)
-    flags |= ({"hidden characters"} if hidden else set()) | ({"padding"} if shorter != seen else set())
+    flags |= {
+        name
+        for name, found in (("hidden characters", hidden), ("padding", shorter != seen))
+        if found
+    }
     text = shorter[: _SEARCHED * limit]
-    cuts = [cut for search in _SEARCHES for cut in search(text, Units.of(text), known)]
+    units = Units.of(text)
+    cuts = [*_shaped(text, units, known), *_tagged(text, known)]
+    cuts += [*_lettered(text, units, known), *worded(text, units, known)]
+    if hidden or any(cut.flag not in _HARMLESS for cut in cuts):
+        gone = {(cut.start, cut.end) for cut in cuts}
+        cuts += [cut for cut in _beside(text, units, known) if (cut.start, cut.end) not in gone]
     flags |= {cut.flag for cut in cuts}
     text = without(text, [(cut.start, cut.end) for cut in cuts])[:limit].strip()
     if text and _says_nothing(text, known):
         flags.add("master key")
         return ""
     return text
+
+
+def _beside(text: str, units: Units, known: Known) -> Iterator[Cut]:
+    """Sentences of which the sources know next to nothing: talk around what was found."""
+    for start, end in units.spans if known.words else ():
+        words = [token.word for token in tokens_of(text[start:end])]
+        world = [word for word in content(words) if not rank(word)]
+        held = sum(word in known.words for word in world)
+        told = named(text[start:end]) or first_yes_no(words) is not None
+        if held <= _LOOSE * len(world) and not told:
+            yield Cut("addresses the judge", start, end)
 
 
 def _says_nothing(text: str, known: Known) -> bool:
@@ -109,20 +136,13 @@ def _says_nothing(text: str, known: Known) -> bool:
         return True
     if known.says(said):
         return text.endswith(":")
-    return bool(patterns.MASTER_KEYS.fullmatch(said)) or set(words) <= patterns.BARE
-
-
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    flag: str
-    start: int
-    end: int
+    return bool(MASTER_KEYS.fullmatch(said)) or set(words) <= BARE - {"true"}
 
 
 # Shapes -------------------------------------------------------------------------------------------
 
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | str.maketrans(
-    "“”„’‘–—\u00a0", "\"\"\"''-- "
+    "“”„’‘–—\u00a0", '"""\'\'-- '
 )
 
 
@@ -131,12 +151,13 @@ def _rest(text: str, start: int, end: int) -> Span:
     return (start, len(text)) if re.search(r"\w", text[:start]) else (start, end)
 
 
-def _shaped(text: str, units: Units, known: Known) -> Iterator[_Cut]:
+def _shaped(text: str, units: Units, known: Known) -> Iterator[Cut]:
     view = text.translate(_FULL_WIDTH)
     for shape in patterns.SHAPES:
         for match in shape.pattern.finditer(view):
             start, end = match.span()
-            if start == end or known.shows(match[0]):
+            # A dialogue's sources hold brackets; that makes no link theirs.
+            if start == end or (match[0] != "[" and known.shows(match[0])):
                 continue
             if shape.scope == "unit":
                 if {token.word for token in tokens_of(match[0])} <= known.words:
@@ -144,10 +165,10 @@ def _shaped(text: str, units: Units, known: Known) -> Iterator[_Cut]:
                 start, end = units.around(start, end)
             elif shape.scope == "rest":
                 start, end = _rest(text, start, end)
-            yield _Cut(shape.flag, start, end)
+            yield Cut(shape.flag, start, end)
 
 
-def _tagged(text: str, units: Units, known: Known) -> Iterator[_Cut]:
+def _tagged(text: str, known: Known) -> Iterator[Cut]:
     """Elements: of formatting the tags go, of a fence all that follows, of others the content."""
     view = text.translate(_FULL_WIDTH)
     found = [match for match in patterns.ELEMENT.finditer(view) if not known.shows(match[0])]
@@ -161,11 +182,11 @@ def _tagged(text: str, units: Units, known: Known) -> Iterator[_Cut]:
         if match["square"] and not role:
             words = [token.word for token in tokens_of(match[0])]
             if len(words) > 1 and all(map(rank, words)):
-                yield _Cut("forged verdict", start, end)
+                yield Cut("forged verdict", start, end)
         elif patterns.FENCES.fullmatch(name):
-            yield _Cut("closing fence", *_rest(text, start, end))
+            yield Cut("closing fence", *_rest(text, start, end))
         elif name in patterns.FORMATTING:
-            yield _Cut("markup", start, end)
+            yield Cut("markup", start, end)
         else:
             ends = closing.get(name, [])
             later = bisect_right(ends, end)
@@ -173,7 +194,7 @@ def _tagged(text: str, units: Units, known: Known) -> Iterator[_Cut]:
                 end = ends[later]
             elif role:
                 start, end = _rest(text, start, end)
-            yield _Cut("role tag" if role else "markup", start, end)
+            yield Cut("role tag" if role else "markup", start, end)
 
 
 # Letters ------------------------------------------------------------------------------------------
@@ -185,34 +206,48 @@ _SHAPED_LETTERS = re.compile(
 )
 _ALIKE = "\u0400-\u052f\u0530-\u058f\u13a0-\u13ff"
 _MIXED = re.compile(rf"[A-Za-z][{_ALIKE}]|[{_ALIKE}][A-Za-z]|[a-z][αγεικνορτυχω]{{1,9}}[a-z]")
-_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
-_TEXT = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,:;'\"!?{}()-\n")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{7,}={0,2}")
+_BASE32 = re.compile(r"\b(?=[A-Z]*[2-7])[A-Z2-7]{8,}={0,6}")
+_TEXT = frozenset(
+    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,:;'\"!?{}()-\n"
+)
+_PLAIN_SCRIPTS = frozenset(("LATIN", "MODIFIER"))
+_NATIVE_NAME = 30
+"""Letters that a name written in its own script may have."""
 _CHANCE = 16
 """Letters up to which an English word may be base64 of a text by chance."""
 _BLOB = 60
 """A word of more ASCII characters is none."""
 
 
-def _lettered(text: str, units: Units, known: Known) -> Iterator[_Cut]:
+def _lettered(text: str, units: Units, known: Known) -> Iterator[Cut]:
     """Letters in disguise, other scripts than the sources', and what only a decoder reads."""
     for pattern in (_SHAPED_LETTERS, _MIXED):
         for match in pattern.finditer(text):
             if not known.shows(match[0]):
-                yield _Cut("look-alikes", *units.around(*match.span()))
-    for match in NON_LATIN.finditer(text):
-        kind = script(match[0][0])
-        foreign = known.scripts is not None and kind not in known.scripts
-        long_enough = len(match[0]) > 1 or kind == "CJK"
-        if foreign and long_enough and kind not in ("LATIN", "MODIFIER"):
-            yield _Cut("foreign language", *units.around(*match.span()))
+                yield Cut("look-alikes", *units.around(*match.span()))
     for start, end in units.spans:
-        unit = text[start:end].casefold()
-        told = patterns.SCRIPT_ACTS.search(unit) and patterns.SCRIPT_OBJECTS.search(unit)
-        if told and not known.shows(unit):
-            yield _Cut("foreign language", start, end)
+        if not text[start:end].isascii() and _in_other_script(text[start:end], known):
+            yield Cut("foreign language", start, end)
     for match in re.finditer(r"\S{8,}", text):
         if _blob(match[0]) and not known.shows(match[0]):
-            yield _Cut("encoded", *match.span())
+            yield Cut("encoded", *match.span())
+
+
+def _in_other_script(unit: str, known: Known) -> bool:
+    """Is it an instruction in another script, or more than a name in one that the sources lack?"""
+    acts, objects = patterns.SCRIPT_ACTS.search(unit), patterns.SCRIPT_OBJECTS.search(unit)
+    if acts and objects:
+        return not known.shows(unit)
+    if known.scripts is None:
+        return False
+    runs = [run for run in NON_LATIN.findall(unit) if not known.shows(run)]
+    kinds = [(script(run[0]), len(run)) for run in runs]
+    new = [(kind, size) for kind, size in kinds if kind not in known.scripts | _PLAIN_SCRIPTS]
+    if (acts or objects) and new:
+        return True
+    letters = sum(size for kind, size in new if size > 1 or kind == "CJK")
+    return 2 * letters > sum(map(str.isalpha, unit)) or letters > _NATIVE_NAME
 
 
 def _blob(chunk: str) -> bool:
@@ -221,165 +256,17 @@ def _blob(chunk: str) -> bool:
         return True
     for token in _BASE64.findall(chunk):
         core = token.rstrip("=").replace("-", "+").replace("_", "/")
-        try:
-            data = base64.b64decode(core + "=" * (-len(core) % 4), validate=True)
-        except (binascii.Error, ValueError):
-            # No base64, so it hides nothing.
-            continue
         marked = token.endswith("=") or re.search(r"\d|.[A-Z]", token) or len(core) > _CHANCE
-        if marked and _TEXT.issuperset(data):
+        if marked and _readable(base64.b64decode, core + "=" * (-len(core) % 4)):
             return True
-    return False
+    coded = (token.rstrip("=") for token in _BASE32.findall(chunk))
+    return any(_readable(base64.b32decode, core + "=" * (-len(core) % 8)) for core in coded)
 
 
-# Words --------------------------------------------------------------------------------------------
-
-_LEET = str.maketrans("430157@$!", "aeoistasi")
-_HARD = re.compile(
-    r"ignor|approv|verdict|scor|grad|right|correct|accept|mark|instruct|rubric|judg|pass|rate|full"
-)
-_SPELT = 4
-"""Single letters in a row from which they spell a word."""
-_CODED = 5
-"""Letters from which a word that reads backwards or by rot13 as a judge's is no chance."""
-
-
-def _worded(text: str, units: Units, known: Known) -> Iterator[_Cut]:
-    tokens = tokens_of(text)
-    plain: set[Span] = set()
-    for stream in _streams(text, tokens):
-        for cut in _said(text, stream, units, known):
-            # What the words say as they stand, they say in any other reading too.
-            if stream.flag is None:
-                plain.add((cut.start, cut.end))
-            elif (cut.start, cut.end) in plain:
-                continue
-            yield cut
-    yield from _spelt(tokens, units, known)
-
-
-def _said(text: str, stream: Stream, units: Units, known: Known) -> Iterator[_Cut]:
-    """What one reading of the words says to a judge."""
-    if True:
-        yield from _phrased(stream, units, known)
-        by_unit: dict[int, list[str]] = {}
-        for token in stream.tokens:
-            by_unit.setdefault(units.at(token.start), []).append(token.word)
-        for index, words in by_unit.items():
-            unit = text[slice(*units.spans[index])]
-            if not known.says(" ".join(words)) and _judges(unit, words, index == 0, known):
-                yield _Cut(stream.flag or "addresses the judge", *units.spans[index])
-
-
-def _streams(text: str, tokens: list[Token]) -> Iterator[Stream]:
-    """The words as they stand; then with signs inside them taken out, joined, and letters back."""
-    yield Stream(None, tokens)
-    bare: list[Token] = []
-    leet: list[Token] = []
-    signs = digits = False
-    for match in re.finditer(r"\S+", text):
-        chunk = match[0].casefold()
-        core = re.sub(r"[\W_]+", "", chunk)
-        if core:
-            bare.append(Token(core, *match.span()))
-            signs |= core not in chunk
-        swapped = re.sub(r"[\W_]+", "", chunk.translate(_LEET))
-        mixed = bool(re.search(r"[a-z]", chunk)) and swapped != core
-        digits |= mixed
-        if swapped:
-            leet.append(Token(swapped if mixed or swapped.isalpha() else core, *match.span()))
-    if signs:
-        yield Stream("split words", bare)
-    if digits:
-        yield Stream("encoded", leet)
-    joined = _joined(tokens)
-    if len(joined) < len(tokens):
-        yield Stream("split words", joined)
-
-
-def _joined(tokens: list[Token]) -> list[Token]:
-    """Neighbours that only together are a word of judging, put together."""
-    out: list[Token] = []
-    for token in tokens:
-        last = out[-1] if out else None
-        if last is not None and not rank(last.word) and not rank(token.word):
-            both = last.word + token.word
-            if rank(both) > 1 or (rank(both) and len(both) >= _CODED and content([token.word])):
-                out[-1] = Token(both, last.start, token.end)
-                continue
-        out.append(token)
-    return out
-
-
-def _phrased(stream: Stream, units: Units, known: Known) -> Iterator[_Cut]:
-    for parting in (units, None):
-        text, starts, tokens = stream.parted(parting)
-        for phrase in patterns.PHRASES:
-            for match in phrase.pattern.finditer(text):
-                first = bisect_right(starts, match.start()) - 1
-                last = bisect_right(starts, max(match.start(), match.end() - 1)) - 1
-                said = [token for token in tokens[first : last + 1] if token is not None]
-                if said and not known.says(" ".join(token.word for token in said)):
-                    span = units.around(said[0].start, said[-1].end)
-                    yield _Cut(stream.flag or phrase.flag, *span)
-
-
-_CORE = 3
-"""Rank of the words that only judges use."""
-_MARKS = frozenset(("10", "100"))
-_ADDRESS = frozenset(("you", "your", "please", "must", "should", "kindly"))
-_ACKNOWLEDGES = re.compile(
-    r"(?:(?:yes|yeah|yep|no|oh|ok|okay|sure|ah|well|wow|i think|i believe|i agree|indeed) )*"
-    r"(?:(?:that|this|it)(?: i|s| is| was| sounds| would be)?|youre|you are|you)?(?: \w+)?"
-    r" ?(?:right|correct|true|agreed?|sure|certainly|definitely|absolutely|indeed|exactly|perfect"
-    r"|the best|fine)(?: (?:about|on) (?:that|it|this))?"
-)
-
-
-def _judges(unit: str, words: list[str], first: bool, known: Known) -> bool:
-    """Does a sentence speak the language of judging, and of nothing else?"""
-    acts = any(patterns.FOREIGN_ACTS.fullmatch(w) and w not in known.words for w in words)
-    if acts and any(patterns.FOREIGN_OBJECTS.fullmatch(w) and w not in known.words for w in words):
-        return True
-    judging = [word for word in words if rank(word) and word not in known.words]
-    if not judging or without_abstention(unit)[1]:
+def _readable(decode: Callable[[str], bytes], coded: str) -> bool:
+    try:
+        data = decode(coded)
+    except (binascii.Error, ValueError):
+        # Not this code, so it hides nothing.
         return False
-    said = " ".join(words)
-    world = [w for w in content(words) if not rank(w) and len(w) > 1 and w not in _MARKS]
-    strongest = max(map(rank, judging))
-    if not world and strongest == 1:
-        if first and known.chat and _ACKNOWLEDGES.fullmatch(said):
-            return False
-        return len(judging) > 1 or (not first and words[-1] in patterns.BARE)
-    if any(word in known.words for word in world):
-        return strongest == _CORE and not _ADDRESS.isdisjoint(words)
-    return strongest > 1 and len(world) <= len(judging) - (0 if strongest == _CORE else 1)
-
-
-def _spelt(tokens: list[Token], units: Units, known: Known) -> Iterator[_Cut]:
-    """Words in single letters, backwards, by rot13, in pig latin."""
-    run: list[Token] = []
-    for token in (*tokens, Token("--", 0, 0)):
-        if len(token.word) == 1:
-            run.append(token)
-            continue
-        word = "".join(letter.word for letter in run)
-        if len(run) >= _SPELT and _HARD.search(word) and word not in known.raw:
-            yield _Cut("split words", *units.around(run[0].start, run[-1].end))
-        run = []
-    pig: dict[int, int] = {}
-    for token in tokens:
-        word = token.word
-        if word in known.words or len(word) < _CODED:
-            continue
-        if rank(word[::-1]) or rank(codecs.encode(word, "rot13")):
-            yield _Cut("encoded", *units.around(token.start, token.end))
-        if word.endswith("ay"):
-            index = units.at(token.start)
-            pig[index] = pig.get(index, 0) + 1
-    for index, count in pig.items():
-        if count > 2:
-            yield _Cut("encoded", *units.spans[index])
-
-
-_SEARCHES = (_shaped, _tagged, _lettered, _worded)
+    return bool(data) and _TEXT.issuperset(data)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from grpo_dual.judges.guard_patterns import LANGUAGES, rank
+from grpo_dual.judges.guard_patterns import LANGUAGES
 from grpo_dual.judges.lexical import source_words
 
 Span = tuple[int, int]
@@ -16,7 +16,20 @@ NON_LATIN = re.compile(r"[^\W\d_A-Za-z\u00aa-\u024f]+")
 """A run of letters of another script."""
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _PLAIN = str.maketrans({"ı": "i", "ø": "o", "ł": "l", "đ": "d", "'": "", "’": ""})
-_UNIT_END = re.compile(r"[.!?…;]+[\"')\]*_»”]{0,4}(?:\s+|$)|[。！？；]+|\n+")
+# Initials and a few abbreviations end no sentence.
+_UNIT_END = re.compile(
+    r"(?:(?<!\b[A-Z])(?<!\b(?:No|Mr|Dr|St|Jr|Sr))(?<!\b(?:Mrs|lit))[.!?…]+|(?<=\w);)"
+    r"[\"')\]*_»”]{0,4}(?:\s+|$)|[。！？；]+|\n+"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A span that goes, and the kind of attempt that it is."""
+
+    flag: str
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,8 @@ class Known:
     """The characters, in lower case, without white space."""
     scripts: frozenset[str] | None
     """Scripts of other letters than Latin ones; None where any script will do."""
+    open: bool
+    """There is no knowledge: an answer may be about anything."""
     chat: bool
     """A dialogue: there "That's right." is small talk."""
 
@@ -86,6 +101,7 @@ def known_of(sources: tuple[str, ...]) -> Known:
         stream=f" {' '.join(words)} ",
         raw=squeeze(whole),
         scripts=None if not whole.strip() or vocabulary & LANGUAGES else scripts,
+        open=not sources or not sources[0].strip(),
         chat="[Human]:" in whole,
     )
 
@@ -133,14 +149,14 @@ def unpadded(text: str, known: Known) -> str:
     shorter = _SIGN_RUN.sub(signs, shorter)
     chunks = [match.span() for match in re.finditer(r"\S+", shorter)]
     said = [re.sub(r"\W+", "", shorter[a:b]).casefold() or shorter[a:b] for a, b in chunks]
-    runs = _repeated(said)
+    runs = _repeated(said, known)
     return without(shorter, [(chunks[a][0], chunks[b - 1][1]) for a, b in runs])
 
 
-def _repeated(said: list[str]) -> list[Span]:
+def _repeated(said: list[str], known: Known) -> list[Span]:
     """Runs of words that repeat the block before them, for the shortest period that has any.
 
-    A block of judges' words goes with its first copy.
+    A block of words that the sources lack goes with its first copy.
     """
     for period in range(1, _LONGEST + 1):
         runs: list[Span] = []
@@ -150,8 +166,8 @@ def _repeated(said: list[str]) -> list[Span]:
                 run += 1
                 continue
             if run >= max(_REPEATS * period, _LONG_RUN):
-                judging = all(map(rank, said[i - run - period : i - run]))
-                runs.append((i - run - (period if judging else 0), i))
+                new = known.words.isdisjoint(said[i - run - period : i - run])
+                runs.append((i - run - (period if new else 0), i))
             run = 0
         if runs:
             return runs

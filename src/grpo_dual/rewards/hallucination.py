@@ -136,7 +136,7 @@ class HallucinationReward:
             outcomes = judging.begin(
                 group,
                 self._judging,
-                sources=[text for text in texts if text],
+                sources=[text or "" for text in texts],
                 limit=self._judges.max_completion_chars,
                 settle=self._settle,
                 value=partial(self._of, record),

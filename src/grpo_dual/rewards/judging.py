@@ -58,7 +58,7 @@ def begin(
     Args:
         group: K completions of one prompt.
         judging: The judges.
-        sources: Texts of the record that a completion may quote.
+        sources: Texts of the record that a completion may quote, the knowledge first (see guard).
         limit: Characters of a completion that a judge is shown.
         settle: Outcome by rule.
         value: Outcome of a verdict.

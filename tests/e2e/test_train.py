@@ -15,7 +15,10 @@ from grpo_dual.config.schema import RunConfig
 from grpo_dual.errors import NumericsError
 from grpo_dual.loss.kl import KlController
 from grpo_dual.rollouts.collect import collect
+from grpo_dual.rollouts.graph import GraphEngine
+from grpo_dual.rollouts.weights import Weights
 from grpo_dual.train import batch as batch_module
+from grpo_dual.train import wiring
 from grpo_dual.train.batch import ObjectiveBatch
 from grpo_dual.train.clock import Clock
 from grpo_dual.train.loop import pack
@@ -93,9 +96,9 @@ def test_several_updates_make_the_clip_act(
     olds: list[bool] = []
     update = Updater.update
 
-    def watch(self: Updater, batches: Sequence[ObjectiveBatch]) -> Update:
+    def watch(self: Updater, batches: Sequence[ObjectiveBatch], *, fresh: bool) -> Update:
         olds.extend(m.old_N is not None for b in batches for m in b.micro)
-        return update(self, batches)
+        return update(self, batches, fresh=fresh)
 
     monkeypatch.setattr(Updater, "update", watch)
     table = rows(run(train={"num_iterations": 2, "optimizer": {"learning_rate": 0.05}}))
@@ -147,6 +150,32 @@ def test_a_sampler_that_is_not_the_policy_stops_the_run(
     monkeypatch.setattr(batch_module, "_micro_batch", forget)
     with pytest.raises(NumericsError, match="not drawn from the policy"):
         run(rollout={"sampling": HANDOFF})
+
+
+def test_the_in_place_engine_trains_and_a_frozen_adapter_in_it_stops_the_run(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    """Its own code path without graphs. The stage that is not refreshed is wrong from step 2 on."""
+
+    def in_place(policy: Any, codec: Any, config: Any, _tell: Any) -> GraphEngine:
+        return GraphEngine(policy, codec, config.sampling, max_sequences=config.max_sequences)
+
+    monkeypatch.setattr(wiring, "choose_engine", in_place)
+    fast = {"steps": 3, "optimizer": {"learning_rate": 0.3}}
+    table = rows(run("right", train=fast))
+    assert len(table) == 3
+    assert max(float(row["sampler_gap_max"]) for row in table) < 1e-4
+    assert [float(row["sampler_ratio_mean"]) for row in table] == pytest.approx([1] * 3, abs=1e-5)
+    refresh, calls = Weights.refresh, []
+
+    def once(self: Weights) -> None:
+        calls.append(1)
+        if len(calls) <= 2:  # the yardstick before, and step 1
+            refresh(self)
+
+    monkeypatch.setattr(Weights, "refresh", once)
+    with pytest.raises(NumericsError, match="not drawn from the policy"):
+        run("frozen", train=fast)
 
 
 def test_kl_at_temperature_one_is_the_controllers_when_sampling_is_plain(run: Callable[..., Path]):

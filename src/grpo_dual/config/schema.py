@@ -83,8 +83,9 @@ class SamplingConfig(Strict):
 class RolloutConfig(Strict):
     """How completions are drawn."""
 
-    engine: Literal["transformers"] = "transformers"
-    """Rollout engine."""
+    engine: Literal["auto", "graph", "transformers"] = "auto"
+    """``graph``: in place, decode steps as CUDA graphs (Llama, Qwen, Mistral; 16 bit; CUDA).
+    ``transformers``: everywhere. ``auto``: the first where it can, else the second."""
     group_size: int = Field(default=8, ge=2)
     """K, completions per prompt. Group statistics need at least two."""
     max_prompt_tokens: int = Field(default=896, ge=16)

@@ -277,6 +277,15 @@ METRICS: tuple[RunMetric | ObjectiveMetric | JudgeMetric, ...] = (
         "1 - wait / busy: share of the judges' time behind which something else was computed.",
         only="judges",
     ),
+    SAMPLER_RATIO := RunMetric(
+        "sampler_ratio_mean",
+        "ratio",
+        "Mean of trainer's over sampler's probability of the drawn tokens before the first update: "
+        "1 up to rounding; the run stops when it is not.",
+    ),
+    SAMPLER_GAP := RunMetric(
+        "sampler_gap_max", "nats", "Largest difference of the two log-probs of one token."
+    ),
     TOKENS := RunMetric("tokens", "tokens", "Completion tokens of the step, all objectives."),
     ROLLOUT_SECONDS := RunMetric("rollout_seconds", "seconds", "Sampling the completions."),
     REWARD_SECONDS := RunMetric(

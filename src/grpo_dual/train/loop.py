@@ -22,9 +22,15 @@ from grpo_dual.types import Prompt, RolloutGroup
 
 
 def train_loop(
-    parts: Parts, metrics: RunMetrics, saver: Saver, progress: Progress, *, first_step: int
+    parts: Parts,
+    metrics: RunMetrics,
+    saver: Saver,
+    progress: Progress,
+    *,
+    first_step: int,
+    last_step: int | None = None,
 ) -> None:
-    """Run the steps from ``first_step`` (1 for a fresh run) to the last one.
+    """Run the steps from ``first_step`` (1 for a fresh run) to ``last_step`` (None: the run's).
 
     Everything of step s is written before the checkpoint of step s, so that a resumed run continues
     the files without a duplicate or missing line.
@@ -35,7 +41,7 @@ def train_loop(
         JudgeOutageError: No judge can be had and the run is to stop; the step before is saved.
     """
     config = parts.config.train
-    for step in range(first_step, config.steps + 1):
+    for step in range(first_step, (last_step or config.steps) + 1):
         clock = Clock()
         found = Found.at(step - 1, parts)
         prompts = {
@@ -56,7 +62,9 @@ def train_loop(
             parts.updater.add_old(packed)
         scored = ScoredBatches(parts, packed, scorings, clock)
         with saver.keeping(found, parts, metrics):
-            updates = [parts.updater.update(scored) for _ in range(config.num_iterations)]
+            updates = [
+                parts.updater.update(scored, fresh=i == 0) for i in range(config.num_iterations)
+            ]
         alarms = parts.updater.adapt_kl(updates[0])
         row = step_row(
             step, scored.batches, updates, parts.objectives, parts.weights, clock.seconds

@@ -49,6 +49,8 @@ def step_row(
         names.GRAD_NORM.key: last.grad_norm,
         names.LEARNING_RATE.key: last.learning_rate,
         names.SKIPPED_UPDATE.key: int(any(u.skipped for u in updates)),
+        names.SAMPLER_RATIO.key: updates[0].ratio_mean,
+        names.SAMPLER_GAP.key: updates[0].gap_max,
         names.TOKENS.key: sum(b.tokens for b in batches),
         names.ROLLOUT_SECONDS.key: seconds["rollout"],
         names.REWARD_SECONDS.key: seconds["reward"],

@@ -55,7 +55,7 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
     folder = resume or _new_folder(config)
     try:
         progress = Progress(console, names, config.train.steps)
-        for note in (n for o in parts.objectives.values() for n in o.notes):
+        for note in (*parts.notes, *(n for o in parts.objectives.values() for n in o.notes)):
             progress.note(f"note: {note}")
         progress.note(f"run folder: {folder}")
         with RunMetrics(folder, metric_columns) as metrics, judging(parts, folder, progress):

@@ -11,8 +11,8 @@ from grpo_dual.loss.kl import KlController
 from grpo_dual.model.policy import Policy, load_policy
 from grpo_dual.prompts.audit import build_prompt
 from grpo_dual.prompts.chat import ChatEncoder, Tokenizer
+from grpo_dual.rollouts.choose import choose_engine
 from grpo_dual.rollouts.engine import Engine
-from grpo_dual.rollouts.transformers import TransformersEngine
 from grpo_dual.train.objectives import Objective, build_objective
 from grpo_dual.train.seed import seed_everything
 from grpo_dual.train.step import Updater
@@ -32,6 +32,8 @@ class Parts:
     updater: Updater
     judges: JudgeService | None = None
     """Judges that run beside the loop; None when the offline one is the only one."""
+    notes: tuple[str, ...] = ()
+    """What differs from what was asked for, to be shown to the user."""
 
     @property
     def judged(self) -> frozenset[str]:
@@ -53,15 +55,20 @@ class Parts:
         )
 
 
-def build(config: RunConfig) -> Parts:
+def build(config: RunConfig, judges: JudgeService | None = None) -> Parts:
     """Read data, load the model, build everything; nothing is written.
+
+    Args:
+        config: The run.
+        judges: In place of those that the configuration names.
 
     Raises:
         GrpoDualError: Data, model or a user's function is wrong.
     """
     seed = config.train.seed
     sampling = config.rollout.sampling
-    judges = JudgeService(config.judge) if config.judge.providers else None
+    if judges is None and config.judge.providers:
+        judges = JudgeService(config.judge)
     objectives = {
         name: build_objective(
             name,
@@ -78,9 +85,8 @@ def build(config: RunConfig) -> Parts:
     # Transformers sets the special ids of a tokenizer at run time, where no checker sees them.
     tokenizer = cast("Tokenizer", policy.tokenizer)
     encoder = ChatEncoder(tokenizer, generation_eos_ids=policy.generation_eos_ids)
-    engine = TransformersEngine(
-        policy, encoder, sampling, max_sequences=config.rollout.max_sequences
-    )
+    notes: list[str] = []
+    engine = choose_engine(policy, encoder, config.rollout, notes.append)
     weights = objective_weights(
         {name: o.weight for name, o in config.objectives.items()},
         {name: o.reward_scale for name, o in config.objectives.items()},
@@ -94,4 +100,6 @@ def build(config: RunConfig) -> Parts:
         sampling=sampling,
         total_updates=config.train.steps * config.train.num_iterations,
     )
-    return Parts(config, policy, encoder, engine, objectives, weights, updater, judges)
+    return Parts(
+        config, policy, encoder, engine, objectives, weights, updater, judges, tuple(notes)
+    )

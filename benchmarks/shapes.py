@@ -1,0 +1,141 @@
+"""Models of real shape with random weights, and prompts of real length, for the benchmarks."""
+
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
+
+import tiny_models  # noqa: E402
+from grpo_dual.config.schema import LoraConfig, ModelConfig  # noqa: E402
+from grpo_dual.model.loading import attach_lora  # noqa: E402
+from grpo_dual.model.policy import Policy  # noqa: E402
+from grpo_dual.types import Prompt  # noqa: E402
+
+LENGTHS = ROOT / "benchmarks" / "prompt_lengths.json"
+SHAPES: dict[str, dict[str, int]] = {
+    "tiny": {
+        "vocab_size": 2048,
+        "hidden_size": 256,
+        "intermediate_size": 704,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
+    "1b": {  # Llama-3.2-1B
+        "vocab_size": 128256,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
+    "8b": {  # Llama-3-8B
+        "vocab_size": 128256,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
+}
+EOS = 3
+
+
+def model(shape: str, device: torch.device, *, seed: int = 0) -> LlamaForCausalLM:
+    """A Llama of that shape, random, in bf16 on CUDA and fp32 elsewhere."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        **SHAPES[shape],
+        max_position_embeddings=8192,
+        rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+        bos_token_id=1,
+        eos_token_id=EOS,
+        pad_token_id=0,
+        attn_implementation="sdpa",
+    )
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            made = LlamaForCausalLM(config)
+    finally:
+        torch.set_default_dtype(before)
+    return made.eval().requires_grad_(False)
+
+
+def policy(
+    shape: str,
+    device: torch.device,
+    *,
+    rank: int = 16,
+    checkpointing: bool = False,
+    live: bool = True,
+) -> Policy:
+    """The trainer's policy on it: LoRA on all linear layers, B random unless ``live`` is False."""
+    config = ModelConfig(
+        name=shape,
+        dtype="bfloat16" if device.type == "cuda" else "float32",
+        device=str(device),
+        gradient_checkpointing=checkpointing,
+        lora=LoraConfig(rank=rank, alpha=2 * rank),
+    )
+    made = Policy(attach_lora(model(shape, device), config.lora), tiny_models.tokenizer(), config)
+    if live:
+        with torch.no_grad():
+            for name, parameter in made.trainable_parameters():
+                if ".lora_B." in name:
+                    parameter.normal_(0, 0.01)
+    return made
+
+
+def lengths(path: Path, count: int) -> list[int]:
+    """The first ``count`` prompt lengths of the fixed list, from its start again when it ends."""
+    listed: list[int] = json.loads(path.read_text())["lengths"]
+    return [listed[i % len(listed)] for i in range(count)]
+
+
+def prompts(sizes: list[int], vocabulary: int, *, seed: int = 0) -> list[Prompt]:
+    """Prompts of those lengths with random ids."""
+    rng = random.Random(seed)
+    return [
+        tiny_models.prompt([1] + [rng.randrange(10, vocabulary) for _ in range(n - 1)], f"p{i}")
+        for i, n in enumerate(sizes)
+    ]
+
+
+class Codec(tiny_models.Codec):
+    """Ends a completion at the shapes' EOS, which random weights hardly ever draw."""
+
+    eos_ids = (EOS,)
+
+    def decode(self, ids: Any) -> str:
+        """No text: it is not what is measured."""
+        return f"{len(ids)} tokens"
+
+
+def device() -> torch.device:
+    """CUDA if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def machine() -> dict[str, str]:
+    """What it ran on."""
+    import platform
+
+    import transformers
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    return {
+        "device": name or platform.machine(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,40 @@
+"""Which engine draws: the one asked for, or the one that can, with the reason told."""
+
+from collections.abc import Callable
+
+from grpo_dual.config.schema import RolloutConfig
+from grpo_dual.errors import ConfigError
+from grpo_dual.model.policy import Policy
+from grpo_dual.rollouts.engine import Codec, Engine
+from grpo_dual.rollouts.graph import GraphEngine
+from grpo_dual.rollouts.transformers import TransformersEngine
+from grpo_dual.rollouts.weights import UnsupportedError
+
+
+def choose_engine(
+    policy: Policy, codec: Codec, config: RolloutConfig, tell: Callable[[str], None]
+) -> Engine:
+    """The engine of ``rollout.engine``.
+
+    Args:
+        policy: What is sampled from.
+        codec: EOS ids, pad id and decoding.
+        config: Engine, sampling and sequences at once.
+        tell: Hears why the in-place engine is not used, where it might have been.
+
+    Raises:
+        ConfigError: ``graph`` was asked for by name and cannot run.
+    """
+    if config.engine != "transformers":
+        try:
+            if policy.device.type != "cuda":
+                raise UnsupportedError("CUDA graphs need a CUDA device")
+            return GraphEngine(policy, codec, config.sampling, max_sequences=config.max_sequences)
+        except UnsupportedError as reason:
+            if config.engine == "graph":
+                raise ConfigError(
+                    f"rollout.engine: graph cannot run here: {reason}. Let it be auto, which draws "
+                    "by the transformers engine then."
+                ) from reason
+            tell(f"rollouts by the transformers engine, not in place: {reason}")
+    return TransformersEngine(policy, codec, config.sampling, max_sequences=config.max_sequences)

@@ -1,0 +1,392 @@
+"""The in-place engine: rollouts on the trainer's own weights, decode steps as CUDA graphs.
+
+Each prompt is run once; its keys and values are shared by its K completions. A decode step, drawing
+included, is captured once for a few batch sizes and replayed; sequences that have finished leave
+the batch, which then goes on in the next smaller captured size. On the CPU the same code runs
+without graphs. The base weights are the trainer's, and the live adapter is staged anew before every
+rollout (weights.py): nothing is merged, copied or synchronised with another process.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grpo_dual.config.schema import SamplingConfig
+from grpo_dual.errors import NumericsError
+from grpo_dual.model.policy import Policy
+from grpo_dual.rollouts.decode import Decoder, Pool, Rows
+from grpo_dual.rollouts.drawing import Drawer
+from grpo_dual.rollouts.engine import Codec
+from grpo_dual.rollouts.weights import UnsupportedError, Weights
+from grpo_dual.types import Prompt, Rollout, RolloutGroup
+
+SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Batch sizes that are captured when they are needed."""
+LOOK_EVERY = 8
+"""Steps between two looks at which sequences have finished; a look waits for the device."""
+_SLOT_STEP = 4096
+"""The pool grows by whole multiples, since graphs of an old pool are captured again."""
+_FREE_SHARE = 0.8
+"""Share of the free memory that a wave's keys and values may take."""
+_PREFILL_TOKENS = 8192
+"""Prompt tokens in one pass."""
+
+
+@dataclass(slots=True)
+class Output:
+    """What has been drawn; the last row is for those that only fill a batch up."""
+
+    tokens: Tensor
+    """[S + 1, T]"""
+    logprobs: Tensor
+    kept_ids: Tensor | None
+    """[S + 1, T, top_k] int32"""
+    kept: Tensor | None
+    """[S + 1, T]"""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Active sequences; a captured graph reads and writes these very tensors."""
+
+    rows: Rows
+    place: Tensor
+    """[b] row of the output."""
+    finished: Tensor
+    """[b] bool."""
+    seen: Tensor | None
+    """[b, V] bool."""
+    graph: Any = None
+
+    @property
+    def size(self) -> int:
+        """b, fillers included."""
+        return len(self.place)
+
+
+class GraphEngine:
+    """Implements :class:`grpo_dual.rollouts.engine.Engine`."""
+
+    def __init__(
+        self, policy: Policy, codec: Codec, sampling: SamplingConfig, *, max_sequences: int
+    ) -> None:
+        """Bind the engine to a policy.
+
+        Args:
+            policy: its live adapter is sampled from.
+            codec: EOS ids, pad id and decoding.
+            sampling: the behaviour policy.
+            max_sequences: sequences at once; more prompts run in waves.
+
+        Raises:
+            UnsupportedError: The model is not of the Llama family, the adapter is no plain LoRA, or
+                sampling truncates by top-p alone.
+        """
+        if sampling.top_p < 1.0 and sampling.top_k == 0:
+            raise UnsupportedError("top_p without top_k keeps any number of ids")
+        self._policy = policy
+        self._codec = codec
+        self._sampling = sampling
+        self._max_sequences = max_sequences
+        self._weights = Weights(policy)
+        self._graphs = policy.device.type == "cuda"
+        if self._graphs and self._weights.dtype not in (torch.bfloat16, torch.float16):
+            raise UnsupportedError(f"{self._weights.dtype} on CUDA; its kernels are for 16 bit")
+        self._pool: Pool | None = None
+        self._decoder: Decoder | None = None
+        self._fused: Any = None
+        """The kernels' way, on CUDA."""
+        self._batches: dict[tuple[int, bool], Batch] = {}
+        self._output: Output | None = None
+
+    def generate(
+        self, prompts: Sequence[Prompt], k: int, *, greedy: bool = False
+    ) -> list[RolloutGroup]:
+        """See :class:`grpo_dual.rollouts.engine.Engine`."""
+        self._weights.refresh()
+        groups: dict[int, RolloutGroup] = {}
+        with self._policy.inference():
+            for wave in self._waves(prompts, k):
+                drawn = self._wave([prompts[i].token_ids for i in wave], k, greedy=greedy)
+                for place, i in enumerate(wave):
+                    own = drawn[place * k : (place + 1) * k]
+                    groups[i] = RolloutGroup(prompts[i], tuple(own))
+        return [groups[i] for i in range(len(prompts))]
+
+    def _waves(self, prompts: Sequence[Prompt], k: int) -> list[list[int]]:
+        """Prompts that run together: of like length, within sequences and memory."""
+        limit = self._slot_limit()
+        span = self._sampling.max_new_tokens
+        waves: list[list[int]] = []
+        used = 0
+        for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].token_ids)):
+            need = len(prompts[i].token_ids) + k * span
+            full = waves and (len(waves[-1]) + 1) * k > self._max_sequences
+            if not waves or full or used + need + span > limit:
+                waves.append([])
+                used = 0
+            waves[-1].append(i)
+            used += need
+        return waves
+
+    def _slot_limit(self) -> int:
+        if not self._graphs:
+            return 1 << 40
+        w = self._weights
+        size = 2 * len(w.layers) * w.kv_heads * w.head_dim * w.embedding.element_size()
+        free, _ = torch.cuda.mem_get_info(w.device)
+        cached = torch.cuda.memory_reserved(w.device) - torch.cuda.memory_allocated(w.device)
+        own = self._pool.slots if self._pool is not None else 0
+        return int((free + cached) * _FREE_SHARE / size) + own
+
+    def _wave(self, prompts: list[tuple[int, ...]], k: int, *, greedy: bool) -> list[Rollout]:
+        span, count = self._sampling.max_new_tokens, len(prompts) * k
+        starts = [0]
+        for ids in prompts:
+            starts.append(starts[-1] + len(ids))
+        pool = self._reserve(starts[-1] + count * span, max(map(len, prompts)), count)
+        output = self._output
+        assert output is not None
+        drawer = Drawer(self._sampling, self._codec.eos_ids, self._policy.device, greedy=greedy)
+        batch = self._batch(count, drawer, greedy)
+        self._fill(batch, prompts, starts, k)
+        states = self._prefill(prompts, starts[:-1], pool)
+        # The first token of every completion, from its prompt's last state; fillers take any.
+        first = torch.arange(count, device=states.device) // k
+        logits = self._policy.logits(states)[first]
+        if batch.size > count:
+            logits = torch.cat([logits, logits[:1].expand(batch.size - count, -1)])
+        self._draw(batch, drawer, logits)
+        for step in range(1, span):
+            if step % LOOK_EVERY == 0 or not self._graphs:
+                smaller = self._compact(batch, drawer, greedy)
+                if smaller is None:
+                    break
+                batch = smaller
+            if batch.graph is None:
+                self._step(batch, drawer)
+            else:
+                batch.graph.replay()
+        return self._collect(output, count, drawer)
+
+    def _prefill(self, prompts: list[tuple[int, ...]], starts: list[int], pool: Pool) -> Tensor:
+        assert self._decoder is not None
+        parts: list[Tensor] = []
+        begin = 0
+        for end in range(1, len(prompts) + 1):
+            if end == len(prompts) or sum(map(len, prompts[begin : end + 1])) > _PREFILL_TOKENS:
+                own = prompts[begin:end]
+                parts.append(self._decoder.prefill(own, starts[begin:end], pool))
+                begin = end
+        return torch.cat(parts)
+
+    # State.
+
+    def _reserve(self, slots: int, longest: int, count: int) -> Pool:
+        """Make pool, tables and output large enough; graphs of what is replaced are dropped."""
+        span = self._sampling.max_new_tokens
+        slots = -(-(slots + span) // _SLOT_STEP) * _SLOT_STEP if self._graphs else slots + span
+        positions = longest + span
+        if self._pool is None or self._pool.slots < slots:
+            self._drop()
+            self._pool = None
+            self._pool = Pool.allocate(self._weights, slots)
+        if self._decoder is None or len(self._decoder.cos) < positions:
+            self._drop()
+            self._decoder = Decoder(self._weights, -(-positions // 512) * 512)
+            if self._graphs:
+                from grpo_dual.rollouts.fused import Fused  # triton: on CUDA only
+
+                self._fused = Fused(self._weights, self._decoder.cos, self._decoder.sin)
+        if self._output is None or len(self._output.tokens) <= count:
+            self._drop()
+            self._output = self._new_output(max(count, self._max_sequences if self._graphs else 0))
+        return self._pool
+
+    def _drop(self) -> None:
+        self._batches.clear()
+
+    def _new_output(self, count: int) -> Output:
+        span, top_k = self._sampling.max_new_tokens, self._sampling.top_k
+        device = self._policy.device
+        shape = (count + 1, span)
+        wide = torch.float64 if self._weights.dtype == torch.float64 else torch.float32
+        kept_ids = kept = None
+        if top_k > 0:
+            kept_ids = torch.zeros(*shape, top_k, dtype=torch.int32, device=device)
+            kept = torch.zeros(*shape, dtype=torch.int64, device=device)
+        return Output(
+            torch.zeros(shape, dtype=torch.int64, device=device),
+            torch.zeros(shape, dtype=wide, device=device),
+            kept_ids,
+            kept,
+        )
+
+    def _size(self, count: int) -> int:
+        """The captured size for so many sequences; exactly so many without graphs."""
+        if not self._graphs:
+            return count
+        return next((size for size in SIZES if size >= count), -(-count // 128) * 128)
+
+    def _batch(self, count: int, drawer: Drawer, greedy: bool) -> Batch:
+        """A batch of the size for ``count`` sequences, captured on CUDA; its rows are fillers."""
+        size = self._size(count)
+        batch = self._batches.get((size, greedy))
+        if batch is None:
+            batch = self._new_batch(size, drawer)
+            if self._graphs:
+                self._capture(batch, drawer)
+                self._batches[size, greedy] = batch
+        self._idle(batch)
+        return batch
+
+    def _new_batch(self, size: int, drawer: Drawer) -> Batch:
+        device = self._policy.device
+        ints = lambda: torch.zeros(size, dtype=torch.int32, device=device)  # noqa: E731
+        rows = Rows(
+            tokens=torch.zeros(size, dtype=torch.int64, device=device),
+            prompt=ints(),
+            length=ints(),
+            own=ints(),
+            step=torch.zeros(1, dtype=torch.int32, device=device),
+        )
+        seen = None
+        if drawer.penalises:
+            head: Any = self._policy.causal_lm.get_output_embeddings()
+            vocabulary = head.weight.shape[0]
+            seen = torch.zeros(size, vocabulary, dtype=torch.bool, device=device)
+        batch = Batch(
+            rows,
+            torch.zeros(size, dtype=torch.int64, device=device),
+            torch.zeros(size, dtype=torch.bool, device=device),
+            seen,
+        )
+        self._idle(batch)
+        return batch
+
+    def _idle(self, batch: Batch) -> None:
+        """Make all rows fillers: a prompt of one slot, the pool's last slots, the spare row."""
+        assert self._pool is not None
+        assert self._output is not None
+        span = self._sampling.max_new_tokens
+        batch.rows.tokens.zero_()
+        batch.rows.prompt.zero_()
+        batch.rows.length.fill_(1)
+        batch.rows.own.fill_(self._pool.slots - span)
+        batch.rows.step.zero_()
+        batch.place.fill_(len(self._output.tokens) - 1)
+        batch.finished.fill_(True)
+        if batch.seen is not None:
+            batch.seen.zero_()
+
+    def _fill(
+        self, batch: Batch, prompts: list[tuple[int, ...]], starts: list[int], k: int
+    ) -> None:
+        span, count, device = self._sampling.max_new_tokens, len(prompts) * k, batch.place.device
+        ints = lambda values: torch.tensor(values, dtype=torch.int32, device=device)  # noqa: E731
+        batch.rows.prompt[:count] = ints([starts[i // k] for i in range(count)])
+        batch.rows.length[:count] = ints([len(prompts[i // k]) for i in range(count)])
+        batch.rows.own[:count] = ints([starts[-1] + i * span for i in range(count)])
+        batch.place[:count] = torch.arange(count, device=device)
+        batch.finished[:count] = False
+        if batch.seen is not None:
+            for i, ids in enumerate(prompts):
+                batch.seen[i * k : (i + 1) * k, torch.tensor(ids, device=device)] = True
+
+    # Steps.
+
+    def _step(self, batch: Batch, drawer: Drawer) -> None:
+        """Run the last tokens and draw the next; all that a graph captures."""
+        assert self._decoder is not None
+        assert self._pool is not None
+        states = (self._fused or self._decoder).hidden(batch.rows, self._pool)
+        batch.rows.step.add_(1)
+        self._draw(batch, drawer, self._policy.logits(states))
+
+    def _draw(self, batch: Batch, drawer: Drawer, logits: Tensor) -> None:
+        output = self._output
+        assert output is not None
+        drawn = drawer.draw(logits, batch.seen, batch.rows.step)
+        at = (batch.place, batch.rows.step.long().expand(batch.size))
+        output.tokens.index_put_(at, drawn.tokens)
+        output.logprobs.index_put_(at, drawn.logprobs)
+        if drawn.kept_ids is not None and drawn.kept is not None:
+            assert output.kept_ids is not None
+            assert output.kept is not None
+            output.kept_ids.index_put_(at, drawn.kept_ids.int())
+            output.kept.index_put_(at, drawn.kept)
+        batch.rows.tokens.copy_(drawn.tokens)
+        batch.finished.logical_or_(drawer.ends(drawn.tokens))
+        if batch.seen is not None:
+            batch.seen.scatter_(1, drawn.tokens[:, None], True)
+
+    def _capture(self, batch: Batch, drawer: Drawer) -> None:
+        """Capture a step on fillers; what it writes lies in spare slots and rows."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):  # compiles kernels and lets libraries allocate
+                self._step(batch, drawer)
+                batch.rows.step.zero_()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._step(batch, drawer)
+        batch.graph = graph
+
+    def _compact(self, batch: Batch, drawer: Drawer, greedy: bool) -> Batch | None:
+        """Go on without the finished ones where that saves a size; None when all have finished."""
+        going = (~batch.finished).nonzero().squeeze(1)
+        if len(going) == 0:
+            return None
+        if self._size(len(going)) >= batch.size:
+            return batch
+        count, rows = len(going), batch.rows
+        kept = [t[going] for t in (rows.tokens, rows.prompt, rows.length, rows.own, batch.place)]
+        seen = None if batch.seen is None else batch.seen[going]
+        step = rows.step.clone()
+        smaller = self._batch(count, drawer, greedy)
+        new = smaller.rows
+        targets = (new.tokens, new.prompt, new.length, new.own, smaller.place)
+        for target, values in zip(targets, kept, strict=True):
+            target[:count] = values
+        new.step.copy_(step)
+        smaller.finished[:count] = False
+        if smaller.seen is not None and seen is not None:
+            smaller.seen[:count] = seen
+        return smaller
+
+    def _collect(self, output: Output, count: int, drawer: Drawer) -> list[Rollout]:
+        tokens = output.tokens[:count].tolist()
+        logprobs = output.logprobs[:count].tolist()
+        truncates = drawer.truncates and output.kept_ids is not None and output.kept is not None
+        kept_ids = output.kept_ids[:count].tolist() if truncates else None  # type: ignore[index]
+        kept = output.kept[:count].tolist() if truncates else None  # type: ignore[index]
+        eos = set(self._codec.eos_ids)
+        rollouts: list[Rollout] = []
+        for i in range(count):
+            end = next((j for j, token in enumerate(tokens[i]) if token in eos), None)
+            length = len(tokens[i]) if end is None else end + 1
+            own = tuple(logprobs[i][:length])
+            if any(value != value for value in own):
+                raise NumericsError(
+                    "the model's logits became NaN or infinite while completions were drawn; the "
+                    "adapter has diverged: lower train.optimizer.learning_rate or resume from an "
+                    "earlier checkpoint"
+                )
+            ids = None
+            if kept_ids is not None and kept is not None:
+                ids = tuple(tuple(kept_ids[i][j][: kept[i][j]]) for j in range(length))
+            rollouts.append(
+                Rollout(
+                    token_ids=tuple(tokens[i][:length]),
+                    logprobs=own,
+                    text=self._codec.decode(tokens[i][:length]).strip(),
+                    finished=end is not None,
+                    kept_ids=ids,
+                )
+            )
+        return rollouts

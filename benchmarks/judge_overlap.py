@@ -22,10 +22,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 
-from judge_servers.reference import reference  # noqa: E402
-
 from grpo_dual.metrics.names import JUDGES, TIMING  # noqa: E402
 from judge_servers import JudgeServer  # noqa: E402
+from judge_servers.reference import reference  # noqa: E402
 from judge_training import settings, train_in_process  # noqa: E402
 
 

@@ -20,6 +20,7 @@ from judge_servers.brains import (
 )
 from judge_servers.faults import Fault, FaultPlan, Kind
 from judge_servers.log import Request, Usage
+from judge_servers.reference import reference
 from judge_servers.server import JudgeServer
 from judge_servers.wires import CacheShares, Wire, count_tokens, prompt_texts
 
@@ -43,4 +44,5 @@ __all__ = [
     "gullible",
     "json_field",
     "prompt_texts",
+    "reference",
 ]

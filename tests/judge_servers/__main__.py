@@ -7,13 +7,15 @@ from pathlib import Path
 
 from judge_servers.brains import VERDICTS, Brain, constant, deterministic, gullible
 from judge_servers.faults import QUICK, FaultPlan, Kind
+from judge_servers.reference import reference
 from judge_servers.server import JudgeServer
 
 
 def _brain(name: str, seed: int) -> Brain:
     if name in VERDICTS:
         return constant(name)
-    return gullible() if name == "gullible" else deterministic(seed)
+    others = {"gullible": gullible, "reference": reference}
+    return others[name]() if name in others else deterministic(seed)
 
 
 def _plan(options: argparse.Namespace) -> FaultPlan:
@@ -36,7 +38,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--per-minute", type=int, default=0, help="429 above so many a minute")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--brain", choices=(*VERDICTS, "deterministic", "gullible"), default="deterministic"
+        "--brain",
+        choices=(*VERDICTS, "deterministic", "gullible", "reference"),
+        default="deterministic",
     )
     parser.add_argument("--report", type=Path, help="counters as JSON, written at the end")
     return parser.parse_args(arguments)

@@ -79,7 +79,7 @@ def explain(
 
 def _what(kind: str, loc: KeyPath, value: object, message: str, kinds: Mapping[str, str]) -> str:
     """One error: what is wrong and what to do."""
-    shown = f"`{_short(value)}`"
+    shown = "what is there" if _may_be_a_key(loc, value) else f"`{_short(value)}`"
     if kind == "extra_forbidden":
         known = fields_at(loc[:-1], kinds)
         return f"there is no such key.{suggest(str(loc[-1]), known)}"
@@ -101,6 +101,12 @@ def _what(kind: str, loc: KeyPath, value: object, message: str, kinds: Mapping[s
     elif isinstance(value, str) and kind.startswith(("int", "float", "bool")):
         hint = " Remove the quotes." if _numeric(value) else ""
     return f"{text}, not {shown}.{hint}"
+
+
+def _may_be_a_key(loc: KeyPath, value: object) -> bool:
+    """Texts among the judges, and groups that hold some, are not repeated; numbers are."""
+    harmless = value is None or isinstance(value, bool | int | float)
+    return loc[:2] == _PROVIDERS and (not harmless or "api_key" in loc)
 
 
 def _short(value: object) -> str:

@@ -1,13 +1,14 @@
 """Anthropic's messages API through the official SDK; its retries are off, as in openai.py."""
 
 import importlib
+import os
 from collections.abc import Mapping
 from typing import Any, cast
 
 from grpo_dual.config.judging import AnthropicProviderConfig
 from grpo_dual.errors import JudgeError
 from grpo_dual.judges.client import Cause, Chat, ProviderError, Reply, Usage
-from grpo_dual.judges.http import raised, whole
+from grpo_dual.judges.http import count, raised, whole
 from grpo_dual.judges.openai import INSTALL
 from grpo_dual.judges.secrets import Secret
 
@@ -37,14 +38,7 @@ class AnthropicModel:
     @property
     def identity(self) -> Mapping[str, object]:
         """See ChatModel."""
-        c = self._config
-        return {
-            "kind": c.kind,
-            "base_url": c.base_url,
-            "model": c.model,
-            "structured": c.structured,
-            "max_output_tokens": c.max_output_tokens,
-        }
+        return identity(self._config)
 
     async def ask(self, chat: Chat) -> Reply:
         """See ChatModel."""
@@ -62,37 +56,49 @@ class AnthropicModel:
             arguments["output_config"] = {"format": form}
         try:
             found: object = await self._client.messages.create(**arguments)
-        except self._sdk.AnthropicError as error:
+        except (self._sdk.AnthropicError, ValueError) as error:
             raise raised(self._sdk, error, self._key) from None
         return self._reply(found)
 
     def _reply(self, found: object) -> Reply:
         answer = whole(found, "content", self._key)
-        usage = _usage(answer.usage)
-        if answer.stop_reason == "refusal":
+        usage = _usage(getattr(answer, "usage", None))
+        ending = getattr(answer, "stop_reason", None)
+        if ending == "refusal":
             raise ProviderError(Cause.REFUSAL, "the model declined to judge", usage=usage)
-        if answer.stop_reason == "max_tokens":
+        if ending == "max_tokens":
             raise ProviderError(Cause.INVALID, "the reply was cut by its limit", usage=usage)
-        blocks = cast("list[Any]", answer.content)
-        text = "".join(str(block.text) for block in blocks if block.type == "text" and block.text)
+        blocks = cast("list[object]", answer.content)
+        texts = [getattr(b, "text", None) for b in blocks if getattr(b, "type", None) == "text"]
+        text = "".join(t for t in texts if isinstance(t, str))
         if not text.strip():
             raise ProviderError(Cause.INVALID, "the reply is empty", usage=usage)
-        return Reply(text, usage, str(answer.model or self._config.model))
+        return Reply(text, usage, str(getattr(answer, "model", None) or self._config.model))
 
     async def close(self) -> None:
         """See ChatModel."""
         await self._client.close()
 
 
-def _usage(found: Any) -> Usage:
+def identity(config: AnthropicProviderConfig) -> Mapping[str, object]:
+    """See ChatModel; it is known without a client."""
+    return {
+        "kind": config.kind,
+        # Where it is null, the SDK asks the environment.
+        "base_url": config.base_url or os.environ.get("ANTHROPIC_BASE_URL"),
+        "model": config.model,
+        "structured": config.structured,
+        "max_output_tokens": config.max_output_tokens,
+    }
+
+
+def _usage(found: object) -> Usage:
     """Anthropic counts what it read from and wrote to its cache outside ``input_tokens``."""
-    if found is None:
-        return Usage()
-    read = int(getattr(found, "cache_read_input_tokens", None) or 0)
-    write = int(getattr(found, "cache_creation_input_tokens", None) or 0)
+    read = count(found, "cache_read_input_tokens")
+    write = count(found, "cache_creation_input_tokens")
     return Usage(
-        input=int(found.input_tokens or 0) + read + write,
+        input=count(found, "input_tokens") + read + write,
         cached=read,
         cache_write=write,
-        output=int(found.output_tokens or 0),
+        output=count(found, "output_tokens"),
     )

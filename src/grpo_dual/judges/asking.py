@@ -6,6 +6,7 @@ sending is known first, so a judge that is down or unpaid costs nothing.
 
 import asyncio
 import importlib
+import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,8 @@ TYPICAL_CHARS_PER_TOKEN = 4.0
 """For quotas and estimates, before a judge's own ratio is known."""
 _LONGEST_HOLD = 900.0
 """Seconds for which a server's ``Retry-After`` is believed."""
+_MOST_DOUBLINGS = 30
+"""Any cap is reached by then."""
 _ANSWERED = "answered"
 
 
@@ -83,6 +86,8 @@ class ChatJudge:
         self._limits = limits
         self._ledger = ledger
         self._cache = cache
+        # Not the global generator: that one belongs to the run, and is part of its checkpoints.
+        self._jitter = random.Random()
 
     def key(self, question: Question) -> str:
         """See Judge."""
@@ -99,7 +104,7 @@ class ChatJudge:
         verdict = _Verdict(chat)
         async with self._limits.slot():
             try:
-                async with asyncio.timeout(self._settings.retry.deadline_seconds) as clock:
+                async with asyncio.timeout(None) as clock:
                     return await self._persist(verdict, clock)
             except TimeoutError:
                 return Failure(self.name, Cause.TIMEOUT, verdict.sent, "deadline of the verdict")
@@ -117,11 +122,9 @@ class ChatJudge:
         def again(error: BaseException) -> bool:
             return _worth_a_try(error, verdict)
 
-        drawn = t.wait_random_exponential(multiplier=retry.base_seconds, max=retry.cap_seconds)
-
         def pause(state: Any) -> float:
             asked = getattr(state.outcome.exception(), "retry_after", None) or 0.0
-            return max(asked, drawn(state))
+            return max(asked, self._drawn(state.attempt_number))
 
         def hopeless(state: Any) -> bool:
             when = clock.when()
@@ -139,14 +142,21 @@ class ChatJudge:
                 return await self._attempt(verdict, clock)
         raise AssertionError("tenacity raises or returns")
 
+    def _drawn(self, number: int) -> float:
+        """The pause behind the n-th request: full jitter under a ceiling that doubles."""
+        retry = self._settings.retry
+        doublings = min(number - 1, _MOST_DOUBLINGS)
+        return self._jitter.uniform(0, min(retry.cap_seconds, retry.base_seconds * 2**doublings))
+
     async def _attempt(self, verdict: "_Verdict", clock: asyncio.Timeout) -> Opinion:
-        began = _now()
+        settings = self._settings
         if self.breaker.waits() > 0:
             raise ProviderError(Cause.DOWN)
-        await self._limits.admit(_tokens(verdict.chat, TYPICAL_CHARS_PER_TOKEN))
-        if verdict.sent == 0 and (when := clock.when()) is not None:
-            # Waiting for one's turn is not the judge's fault.
-            clock.reschedule(when + _now() - began)
+        prompt = _tokens(verdict.chat, TYPICAL_CHARS_PER_TOKEN)
+        await self._limits.admit(prompt + settings.max_output_tokens)
+        if verdict.sent == 0:
+            # It begins here: waiting for one's turn is not the judge's fault.
+            clock.reschedule(_now() + settings.retry.deadline_seconds)
         if not self.breaker.admits():
             raise ProviderError(Cause.DOWN)
         sent = _now()
@@ -156,7 +166,10 @@ class ChatJudge:
             self._learn(error, sent)
             raise
         except BaseException:
-            self.breaker.gave_up()
+            if clock.expired():
+                self.breaker.failed(sent)
+            else:
+                self.breaker.gave_up(sent)
             raise
 
     async def _request(self, verdict: "_Verdict") -> Opinion:
@@ -169,12 +182,14 @@ class ChatJudge:
         most = Usage(input=_tokens(chat, _LEAST_CHARS_PER_TOKEN), output=settings.max_output_tokens)
         ticket = self._ledger.reserve(self.name, most, settings.price, step=self.step)
         verdict.sent += 1
-        usage, outcome = Usage(), "cancelled"
+        # A request that nobody waited for to the end may well be on the bill.
+        usage, outcome = most, "cancelled"
         try:
             async with asyncio.timeout(settings.retry.attempt_seconds):
                 reply = await self._model.ask(chat)
             self.breaker.succeeded()
-            usage, outcome = reply.usage, Cause.INVALID.value
+            # What a server does not count is not free.
+            usage, outcome = reply.usage if reply.usage.tokens else most, Cause.INVALID.value
             opinion = verdict.read(reply)
             self._keep(verdict, reply, opinion)
             outcome = _ANSWERED
@@ -183,7 +198,9 @@ class ChatJudge:
             outcome = Cause.TIMEOUT.value
             raise ProviderError(Cause.TIMEOUT, "deadline of the request") from None
         except ProviderError as error:
-            usage, outcome = error.usage, error.cause.value
+            if error.usage.tokens or error.cause is not Cause.TIMEOUT:
+                usage = error.usage
+            outcome = error.cause.value
             verdict.invalid += error.cause is Cause.INVALID
             raise
         finally:
@@ -210,7 +227,7 @@ class ChatJudge:
         if error.cause in _OUTAGE:
             self.breaker.failed(sent)
         elif error.cause is Cause.BUDGET:
-            self.breaker.gave_up()
+            self.breaker.gave_up(sent)
         else:
             self.breaker.succeeded()
         if error.retry_after is None or error.cause not in TRANSIENT:

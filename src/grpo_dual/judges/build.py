@@ -13,6 +13,7 @@ from grpo_dual.config.judging import (
     OpenAiProviderConfig,
 )
 from grpo_dual.config.places import cache_dir
+from grpo_dual.judges import anthropic, openai
 from grpo_dual.judges.anthropic import AnthropicModel
 from grpo_dual.judges.asking import ChatJudge, Settings
 from grpo_dual.judges.breaker import Breaker
@@ -28,6 +29,14 @@ from grpo_dual.judges.secrets import Secret
 def cache_path(config: JudgeCacheConfig) -> Path:
     """The file of the verdicts."""
     return config.path or cache_dir() / "judge" / "verdicts.sqlite"
+
+
+def identity(provider: CloudProviderConfig) -> Mapping[str, object]:
+    """What a judge's replies depend on beside the chat, see ChatModel; no client is made."""
+    if isinstance(provider, OpenAiProviderConfig):
+        return openai.identity(provider)
+    assert isinstance(provider, AnthropicProviderConfig)
+    return anthropic.identity(provider)
 
 
 def build_judges(

@@ -17,6 +17,7 @@ from grpo_dual.judges.client import Opinion, Usage, Verdict
 
 _SCHEMA = 1
 _BUSY_SECONDS = 10.0
+_BUSY_PAUSE = 0.02
 _TRIM_EVERY = 256
 """Insertions between two looks at the size; the bound is passed by no more than these."""
 _TABLE = """
@@ -89,21 +90,39 @@ class VerdictCache:
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             try:
-                self._open()
+                self._open_patiently()
             except BaseException:
                 self._db.close()
                 raise
 
+    def _open_patiently(self) -> None:
+        """SQLite's own patience does not cover the change to WAL, which others may do just now."""
+        end = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                return self._open()
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > end:
+                    raise
+            time.sleep(_BUSY_PAUSE)
+
     def _open(self) -> None:
+        (version,) = cast("tuple[int]", self._db.execute("PRAGMA user_version").fetchone())
+        (others,) = cast(
+            "tuple[int]",
+            self._db.execute(
+                "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name != 'verdicts'"
+            ).fetchone(),
+        )
+        if version not in (0, _SCHEMA) or others:
+            raise JudgeError(
+                f"{self.path}: no judge cache, or one of another version ({version}); choose "
+                "another judge.cache.path, or remove the file"
+            )
         self._db.execute("PRAGMA journal_mode=WAL")
         # A kill of this process loses nothing; a power cut may lose the last verdicts.
         self._db.execute("PRAGMA synchronous=NORMAL")
-        (version,) = cast("tuple[int]", self._db.execute("PRAGMA user_version").fetchone())
-        if version not in (0, _SCHEMA):
-            raise JudgeError(
-                f"{self.path}: a judge cache of another version ({version}); choose another "
-                "judge.cache.path, or remove the file"
-            )
         self._db.execute(_TABLE)
         self._db.execute(f"PRAGMA user_version={_SCHEMA}")
 
@@ -118,8 +137,14 @@ class VerdictCache:
             self._db.execute(
                 "UPDATE verdicts SET used = ?, hits = hits + 1 WHERE key = ?", (time.time(), key)
             )
-        verdict, confidence, reason = cast("tuple[str, float, str]", row)
-        return Opinion(Verdict(verdict), confidence, reason)
+            verdict, confidence, reason = cast("tuple[str, float, str]", row)
+            return Opinion(Verdict(verdict), confidence, reason)
+
+    def holds(self, key: str) -> bool:
+        """Is there a verdict? Asking leaves no trace, unlike ``get``."""
+        with _named(self.path):
+            row = self._db.execute("SELECT 1 FROM verdicts WHERE key = ?", (key,)).fetchone()
+        return row is not None
 
     def put(self, key: str, entry: Entry) -> None:
         """Keep a verdict; one that another run has kept meanwhile stays."""
@@ -207,7 +232,7 @@ def _named(path: Path) -> Generator[None]:
     """Name the file in what SQLite or the file system refuses."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, ValueError) as error:
         raise JudgeError(
             f"{path}: the judge cache cannot be used ({error}). Choose another judge.cache.path, "
             "set judge.cache.enabled to false, or remove the file if it is damaged."

@@ -10,6 +10,8 @@ from grpo_dual.judges.client import Cause, ProviderError
 from grpo_dual.judges.secrets import Secret
 
 _RETRIED = frozenset({408, 409, 425, 429, 529})
+_READ = 20_000
+"""Characters that are looked at: a page may be long."""
 _DETAIL = 200
 """Characters of a server's words that are kept."""
 
@@ -23,14 +25,15 @@ def retry_after(headers: Any) -> float | None:
         seconds = float(value)
         return max(0.0, seconds) if math.isfinite(seconds) else None
     parsed = email.utils.parsedate_tz(value)
-    if parsed is None:
-        return None
-    return max(0.0, email.utils.mktime_tz(parsed) - time.time())
+    # A year that no calendar has says nothing.
+    with contextlib.suppress(ValueError, OverflowError):
+        return None if parsed is None else max(0.0, email.utils.mktime_tz(parsed) - time.time())
+    return None
 
 
 def detail(text: object, key: Secret) -> str:
     """A server's words on one short line, without the key."""
-    plain = " ".join(key.redact(str(text)).split())
+    plain = " ".join(key.redact(str(text)[:_READ]).split())
     return plain if len(plain) <= _DETAIL else plain[:_DETAIL] + "..."
 
 
@@ -39,7 +42,7 @@ def raised(sdk: Any, error: Exception, key: Secret) -> ProviderError:
 
     Args:
         sdk: The module ``openai`` or ``anthropic``; both name their classes alike.
-        error: What it raised.
+        error: What it raised; a ValueError is a body that is no JSON.
         key: Taken out of the text.
     """
     words = detail(error, key)
@@ -61,6 +64,12 @@ def raised(sdk: Any, error: Exception, key: Secret) -> ProviderError:
     if isinstance(error, sdk.APIConnectionError):
         return ProviderError(Cause.NETWORK, words)
     return ProviderError(Cause.SERVER, words)
+
+
+def count(found: object, name: str) -> int:
+    """A number of tokens; 0 where the server tells none, or something else than a number."""
+    value = getattr(found, name, None)
+    return max(0, value) if isinstance(value, int) else 0
 
 
 def whole(found: object, field: str, key: Secret) -> Any:

@@ -5,6 +5,7 @@ with what it cost. After a kill a request without its second line counts with th
 is never under-counted. One run writes one ledger.
 """
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -123,6 +124,8 @@ class Ledger:
         self.path = path
         self.by_judge: dict[str, Spent] = {}
         self.total = Spent()
+        self.stopped = False
+        """True: nothing more may be sent, as if the budget were spent."""
         self._budget = budget
         self._open: dict[int, Ticket] = {}
         self._next = 0
@@ -184,6 +187,8 @@ class Ledger:
         return {"by_judge": by_judge, "total": self.total.report()}
 
     def _refuse(self, tokens: int, usd: float | None) -> None:
+        if self.stopped:
+            raise ProviderError(Cause.BUDGET, "nothing more is sent")
         budget, total = self._budget, self.total
         for limit, used, more, unit in (
             (budget.calls, total.calls, 1, "calls"),
@@ -227,7 +232,11 @@ class Ledger:
             if self._file is None:
                 self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             # One write of one line: a kill leaves it whole or cuts the last one.
-            os.write(self._file, (json.dumps(line, allow_nan=False) + "\n").encode())
+            data = (json.dumps(line, allow_nan=False) + "\n").encode()
+            if (written := os.write(self._file, data)) < len(data):
+                # A full disk takes a part: the next line must not be glued to it.
+                os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise JudgeError(
                 f"{self.path}: the ledger of the judges cannot be written "

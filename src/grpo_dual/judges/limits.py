@@ -52,8 +52,7 @@ class Limits:
 
     async def admit(self, tokens: int) -> None:
         """Wait until a request of so many tokens may be sent."""
-        while (wait := self._resume_at - _now()) > 0:
-            await asyncio.sleep(wait)
+        await self._held()
         if self._requests is not None:
             await self._requests.acquire()
         if self._per_minute is not None:
@@ -61,6 +60,12 @@ class Limits:
                 # A bucket smaller than the request would never let it through.
                 self._tokens = _bucket(self._per_minute, tokens)
             await self._tokens.acquire(tokens)
+        # The server may have asked for a pause meanwhile.
+        await self._held()
+
+    async def _held(self) -> None:
+        while (wait := self._resume_at - _now()) > 0:
+            await asyncio.sleep(wait)
 
     def hold(self, seconds: float) -> None:
         """Send nothing for so long: the server said so, and means all requests."""

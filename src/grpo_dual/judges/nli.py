@@ -87,12 +87,21 @@ class NliJudge:
         async with self._one_at_a_time:
             # Off the event loop: the other judges' requests go on meanwhile.
             support = await asyncio.to_thread(self._support, *parts)
+        if support is None:
+            why = f"the answer leaves no room for knowledge in {self._config.max_tokens} tokens"
+            return Failure(self.name, Cause.NO_OPINION, 0, why)
         verdict = Verdict.RIGHT if support >= self._config.threshold else Verdict.WRONG
         sure = support if verdict is Verdict.RIGHT else 1 - support
         return Opinion(verdict, sure, f"P({self._config.entailment}) = {support:.3f}")
 
     @torch.no_grad()
-    def _support(self, premise: str, hypothesis: str) -> float:
+    def _support(self, premise: str, hypothesis: str) -> float | None:
+        """Probability that the premise entails it; None where they do not fit."""
+        answer = len(self._tokenizer(hypothesis, add_special_tokens=False).input_ids)
+        added = self._tokenizer.num_special_tokens_to_add(pair=True)
+        if answer + added >= self._config.max_tokens:
+            # The tokenizer raises rather than cut the knowledge to nothing.
+            return None
         encoded = self._tokenizer(
             premise,
             hypothesis,

@@ -5,13 +5,14 @@ checked by type, since the SDK hands through HTML pages as text and error object
 """
 
 import importlib
+import os
 from collections.abc import Mapping
 from typing import Any, cast
 
 from grpo_dual.config.judging import OpenAiProviderConfig
 from grpo_dual.errors import JudgeError
 from grpo_dual.judges.client import Cause, Chat, ProviderError, Reply, Usage
-from grpo_dual.judges.http import raised, whole
+from grpo_dual.judges.http import count, raised, whole
 from grpo_dual.judges.secrets import Secret
 
 INSTALL = 'pip install "grpo-dual[judges]"'
@@ -42,15 +43,7 @@ class OpenAiModel:
     @property
     def identity(self) -> Mapping[str, object]:
         """See ChatModel."""
-        c = self._config
-        return {
-            "kind": c.kind,
-            "base_url": c.base_url,
-            "model": c.model,
-            "temperature": c.temperature,
-            "structured": c.structured,
-            "max_output_tokens": c.max_output_tokens,
-        }
+        return identity(self._config)
 
     async def ask(self, chat: Chat) -> Reply:
         """See ChatModel."""
@@ -72,36 +65,48 @@ class OpenAiModel:
             arguments["response_format"] = {"type": "json_object"}
         try:
             found: object = await self._client.chat.completions.create(**arguments)
-        except self._sdk.OpenAIError as error:
+        except (self._sdk.OpenAIError, ValueError) as error:
             raise raised(self._sdk, error, self._key) from None
         return self._reply(found)
 
     def _reply(self, found: object) -> Reply:
         answer = whole(found, "choices", self._key)
-        usage = _usage(answer.usage)
-        choices = cast("list[Any]", answer.choices)
-        if not choices or choices[0].message is None:
+        usage = _usage(getattr(answer, "usage", None))
+        choices = cast("list[object]", answer.choices)
+        choice = choices[0] if choices else None
+        message = getattr(choice, "message", None)
+        if message is None:
             raise ProviderError(Cause.INVALID, "no choices in the reply", usage=usage)
-        choice = choices[0]
-        if getattr(choice.message, "refusal", None) or choice.finish_reason == "content_filter":
+        ending = getattr(choice, "finish_reason", None)
+        if getattr(message, "refusal", None) or ending == "content_filter":
             raise ProviderError(Cause.REFUSAL, "the model declined to judge", usage=usage)
-        if choice.finish_reason == "length":
+        if ending == "length":
             raise ProviderError(Cause.INVALID, "the reply was cut by its limit", usage=usage)
-        text = choice.message.content
+        text = getattr(message, "content", None)
         if not isinstance(text, str) or not text.strip():
             raise ProviderError(Cause.INVALID, "the reply is empty", usage=usage)
-        return Reply(text, usage, str(answer.model or self._config.model))
+        return Reply(text, usage, str(getattr(answer, "model", None) or self._config.model))
 
     async def close(self) -> None:
         """See ChatModel."""
         await self._client.close()
 
 
-def _usage(found: Any) -> Usage:
-    if found is None:
-        return Usage()
-    details = getattr(found, "prompt_tokens_details", None)
-    cached = int(getattr(details, "cached_tokens", None) or 0)
-    return Usage(
-        input=int(found.prompt_tokens or 0), cached=cached, output=int(found.completion_tokens or 0)
-    )
+def identity(config: OpenAiProviderConfig) -> Mapping[str, object]:
+    """See ChatModel; it is known without a client."""
+    return {
+        "kind": config.kind,
+        # Where it is null, the SDK asks the environment.
+        "base_url": config.base_url or os.environ.get("OPENAI_BASE_URL"),
+        "model": config.model,
+        "temperature": config.temperature,
+        "structured": config.structured,
+        "max_output_tokens": config.max_output_tokens,
+    }
+
+
+def _usage(found: object) -> Usage:
+    """OpenAI counts what it read from its cache inside ``prompt_tokens``."""
+    asked = count(found, "prompt_tokens")
+    cached = count(getattr(found, "prompt_tokens_details", None), "cached_tokens")
+    return Usage(input=asked, cached=min(cached, asked), output=count(found, "completion_tokens"))

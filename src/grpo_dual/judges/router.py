@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 from grpo_dual.config.judging import JudgeConfig
 from grpo_dual.errors import JudgeOutageError
@@ -19,6 +20,7 @@ from grpo_dual.judges.client import (
 from grpo_dual.judges.local import NAME as OFFLINE
 from grpo_dual.judges.tally import Tally
 
+_T = TypeVar("_T")
 Offline = Callable[[Question], Opinion | Failure]
 """The objective's own offline judge."""
 
@@ -59,8 +61,8 @@ class Router:
         Raises:
             JudgeOutageError: The outage rule says stop.
         """
-        began = asyncio.get_running_loop().time()
         action = self._config.outage.action
+        began: float | None = None
         while True:
             found = await self._route(questions)
             waits = action in ("pause", "stop") and _is_outage(found) and not _spent(found)
@@ -68,12 +70,14 @@ class Router:
                 self._recovered()
                 break
             if action == "heuristic" or _spent(found):
-                self._once(f"{_why(found)}; the offline judge scores such groups")
+                self._once(found, "the offline judge scores such groups")
                 found = GroupVerdicts(OFFLINE, tuple(offline(q) for q in questions))
                 break
             if not waits:
-                self._once(f"{_why(found)}; such completions are left unscored")
+                self._once(found, "such completions are left unscored")
                 break
+            # Patience begins with the first failure: a queue is no outage.
+            began = asyncio.get_running_loop().time() if began is None else began
             await self._wait(found, began)
         self._tally.group(found)
         return found
@@ -104,21 +108,27 @@ class Router:
             self._paused_at = None
             self._tell(f"a judge is back after {seconds:.0f} s; going on")
 
-    def _once(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            self._tell(text)
+    def _once(self, found: GroupVerdicts, what: str) -> None:
+        """Tell it once for each judge and cause: details may hold the number of a request."""
+        first = _blamed(found)
+        about = f"{first.judge}: {first.cause}; {what}"
+        if about not in self._told:
+            self._told.add(about)
+            self._tell(f"{_why(found)}; {what}")
 
     async def _route(self, questions: Sequence[Question]) -> GroupVerdicts:
         """The first judge's verdicts that are enough, else the ones with the fewest failures."""
         order = self._order(questions)
+        known: dict[str, GroupVerdicts] = {}
         if self._two_must_agree(questions):
-            found = await self._both(order[0], order[1], questions)
+            one, two = await _together([self._by(name, questions) for name in order[:2]])
+            found = self._agreement(one, two)
             if self._enough(found):
                 return found
+            known = {one.scorer: one, two.scorer: two}
         best: GroupVerdicts | None = None
         for name in order:
-            found = await self._by(name, questions)
+            found = known[name] if name in known else await self._by(name, questions)
             if best is None or found.scored > best.scored:
                 best = found
             if self._enough(found):
@@ -143,18 +153,16 @@ class Router:
         config = self._config
         return config.route == "both-and-agree" and _draw(questions, "agree") < config.agree_share
 
-    async def _both(self, first: str, second: str, questions: Sequence[Question]) -> GroupVerdicts:
-        one, two = await asyncio.gather(self._by(first, questions), self._by(second, questions))
+    def _agreement(self, one: GroupVerdicts, two: GroupVerdicts) -> GroupVerdicts:
         self._tally.agreement(one.answers, two.answers)
-        name = f"{first}+{second}"
+        name = f"{one.scorer}+{two.scorer}"
         pairs = zip(one.answers, two.answers, strict=True)
         return GroupVerdicts(name, tuple(_agreed(name, a, b) for a, b in pairs))
 
     async def _by(self, name: str, questions: Sequence[Question]) -> GroupVerdicts:
         judge = self._judges[name]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._one(judge, question)) for question in questions]
-        return GroupVerdicts(name, tuple(task.result() for task in tasks))
+        answers = await _together([self._one(judge, question) for question in questions])
+        return GroupVerdicts(name, tuple(answers))
 
     async def _one(self, judge: Judge, question: Question) -> Opinion | Failure:
         """One verdict: from the cache, from the same question in flight, or asked for."""
@@ -173,6 +181,16 @@ class Router:
             self._tally.hits(judge.name)
         # Shielded: who shares a flight must not be cancelled with its first passenger.
         return await asyncio.shield(self._flights[key])
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """All results; or the first exception as it is, when the others are cancelled and done."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def _agreed(name: str, one: Opinion | Failure, two: Opinion | Failure) -> Opinion | Failure:
@@ -203,6 +221,12 @@ def _is_outage(found: GroupVerdicts) -> bool:
     return any(failure.cause in OUTAGE for failure in _failures(found))
 
 
+def _blamed(found: GroupVerdicts) -> Failure:
+    """The failure that is told: one that took a verdict away, if there is one."""
+    failures = _failures(found)
+    return next((f for f in failures if f.cause is not Cause.DISAGREE), failures[0])
+
+
 def _why(found: GroupVerdicts) -> str:
-    first = _failures(found)[0]
+    first = _blamed(found)
     return f"{first.judge}: {first.cause}" + (f" ({first.detail})" if first.detail else "")

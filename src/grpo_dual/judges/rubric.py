@@ -39,7 +39,7 @@ REPAIR = (
 )
 _SPLIT = "\n--- user ---\n"
 _FENCE = re.compile(
-    r"<(?=/?\s*(?:knowledge|question|right|hallucinated|completion|context|options)\b)", re.I
+    r"<(?=\s*/?\s*(?:knowledge|question|right|hallucinated|completion|context|options)\b)", re.I
 )
 _ABSENT = "(there is none)"
 _KINDS = {
@@ -48,7 +48,9 @@ _KINDS = {
     "summarization": "a summary of the knowledge; there is no question",
     "general": "an answer to a user; there is no knowledge, judge by well-known facts",
 }
-_WHOLE_FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", re.S)
+_FENCE_HEAD = re.compile(r"```(?:json)?[ \t\r]*\n")
+_WHY = 200
+"""Characters of what is wrong with a reply; it may quote the reply."""
 
 
 class _Verdict(BaseModel):
@@ -90,11 +92,16 @@ def render(question: Question, version: int) -> Chat:
     digest = hashlib.sha256(
         "\0".join((record.record_id, question.completion)).encode("utf-8", "surrogatepass")
     )
-    shown = {key: _FENCE.sub("(", text.strip()) or _ABSENT for key, text in texts.items()}
-    completion = _FENCE.sub("(", question.completion.strip()) or "(empty)"
+    shown = {key: _plain(text) or _ABSENT for key, text in texts.items()}
+    completion = _plain(question.completion) or "(empty)"
     system, user = load(objective, version)
     filled = Template(user).substitute(shown, completion=completion, fence=digest.hexdigest()[:16])
     return Chat(system, (Message("user", filled),), SCHEMA)
+
+
+def _plain(text: str) -> str:
+    """Without what looks like a fence, and without halves of characters, which nobody can send."""
+    return _FENCE.sub("(", text.strip()).encode("utf-8", "replace").decode()
 
 
 def _texts(record: Record) -> tuple[Literal["fairness", "hallucination"], dict[str, str]]:
@@ -123,7 +130,7 @@ def repair(chat: Chat, reply: str, why: str) -> Chat:
     """The chat that asks once more behind an invalid reply."""
     turns = (
         *chat.turns,
-        Message("assistant", reply or "(empty)"),
+        Message("assistant", reply.encode("utf-8", "replace").decode() or "(empty)"),
         Message("user", REPAIR.format(why=why)),
     )
     return Chat(chat.system, turns, chat.schema)
@@ -138,15 +145,34 @@ def read(text: str, usage: Usage) -> Opinion:
     Raises:
         ProviderError: It is no such object; the cause is INVALID.
     """
-    whole = _WHOLE_FENCE.fullmatch(text)
+    bare = _unfenced(text.strip())
     try:
-        found = _Verdict.model_validate_json(whole.group(1) if whole else text)
+        found = _Verdict.model_validate_json(bare)
+        json.loads(bare, object_pairs_hook=_each_once)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        why = f"{place}: {first['msg']}" if place else first["msg"]
+        why = f"{place[:_WHY]}: {first['msg']}" if place else first["msg"]
         raise ProviderError(Cause.INVALID, why, usage=usage) from None
+    except ValueError as error:
+        raise ProviderError(Cause.INVALID, str(error), usage=usage) from None
     return Opinion(Verdict(found.verdict), found.confidence, found.reason.strip()[:400])
+
+
+def _unfenced(text: str) -> str:
+    """What stands in the one code fence around all of it, if there is one."""
+    head = _FENCE_HEAD.match(text)
+    if head is None or not text.endswith("```"):
+        return text
+    return text[head.end() : -len("```")]
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON; of two verdicts in it nobody knows which one is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
 
 
 def cache_key(identity: Mapping[str, object], chat: Chat, version: int) -> str:

@@ -6,6 +6,7 @@ handed only to an SDK's client.
 
 import importlib
 import os
+import re
 from typing import NoReturn, cast
 
 from grpo_dual.errors import JudgeError
@@ -34,9 +35,20 @@ class Secret:
         text = text.replace(value, _SHOWN)
         if len(value) >= _MASKABLE:
             # "Incorrect API key provided: sk-abcd****wxyz": the ends alone are still a secret.
-            head, tail = value[:_END], value[-_END:]
-            text = text.replace(head, _SHOWN).replace(tail, _SHOWN)
+            text = _MASKED.sub(self._unmasked, text)
+            for length in range(len(value) - 1, _END - 1, -1):
+                head, tail = value[:length], value[-length:]
+                text = text.replace(head, _SHOWN).replace(tail, _SHOWN)
         return text
+
+    def _unmasked(self, masked: re.Match[str]) -> str:
+        """Nothing, where either side of the mask is an end of the value."""
+        value, (head, tail) = self._value, masked.groups()
+        mine = any(
+            head.endswith(value[:n]) or tail.startswith(value[-n:])
+            for n in range(_LEAST_END, len(value))
+        )
+        return _SHOWN if mine else masked[0]
 
     def __repr__(self) -> str:
         return f"Secret({_SHOWN})"
@@ -46,6 +58,9 @@ class Secret:
 
 
 _END = 6
+_LEAST_END = 3
+"""Signs of a key that are told apart from chance beside a mask."""
+_MASKED = re.compile(r"([\w-]{0,200})(?:[*•…]+|\.{3,})([\w-]{0,200})")
 _MASKABLE = 16
 """Keys shorter than this have no ends that would tell anything by themselves."""
 
@@ -58,7 +73,7 @@ def find(source: str, judge: str) -> Secret:
         judge: Name of the judge, for errors.
 
     Raises:
-        JudgeError: It is not there, or keyring is not installed.
+        JudgeError: It is not there, is no key, or keyring is not installed.
     """
     kind, _, place = source.partition(":")
     where = f"judge.providers.{judge}.api_key: {source}"
@@ -68,7 +83,7 @@ def find(source: str, judge: str) -> Secret:
         value = os.environ.get(place, "").strip()
         if not value:
             raise JudgeError(f"{where}: the environment variable {place} is not set; export it.")
-        return Secret(value)
+        return _checked(value, where)
     try:
         keyring = importlib.import_module("keyring")
     except ImportError as error:
@@ -84,4 +99,14 @@ def find(source: str, judge: str) -> Secret:
         raise JudgeError(
             f"{where}: the keyring has no such entry; add it: keyring set {service} {user}"
         )
-    return Secret(found)
+    return _checked(found.strip(), where)
+
+
+def _checked(value: str, where: str) -> Secret:
+    """A value that can stand in a header; an SDK's error on another one would show it."""
+    if not re.fullmatch(r"[!-~]+", value):
+        raise JudgeError(
+            f"{where}: what stands there is no key: it holds blanks, line ends or signs beyond "
+            "ASCII. Store the key alone."
+        )
+    return Secret(value)

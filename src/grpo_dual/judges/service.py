@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -25,6 +25,8 @@ from grpo_dual.judges.secrets import Secret, find
 from grpo_dual.judges.tally import StepTally, Tally
 
 _T = TypeVar("_T")
+Build = Callable[[JudgeConfig, Mapping[str, Secret], Ledger, VerdictCache | None], dict[str, Judge]]
+"""Makes the judges by name, on the judges' event loop."""
 _CLOSING_SECONDS = 10.0
 
 
@@ -52,25 +54,33 @@ class Pending:
 class JudgeService:
     """All judges of a run, on a thread of their own."""
 
-    def __init__(self, config: JudgeConfig, *, tell: Callable[[str], None] = lambda _: None):
+    def __init__(
+        self,
+        config: JudgeConfig,
+        *,
+        tell: Callable[[str], None] = lambda _: None,
+        build: Build | None = None,
+    ) -> None:
         """Look for the keys; nothing is started yet.
 
         Args:
             config: With at least one provider.
             tell: Hears what the user should see at once, from the judges' thread.
+            build: Makes the judges; None: those of the configuration.
 
         Raises:
             JudgeError: A key is not there.
         """
         self.config = config
         self.tell = tell
+        self._build = build or build_judges
         self._secrets: dict[str, Secret] = {
             name: find(provider.api_key, name)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
             for name, provider in config.providers.items()
             if isinstance(provider, CloudProviderConfig)
         }
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="judges", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._tally = Tally(time.monotonic)
         self._judges: dict[str, Judge] = {}
         self._futures: set[Future[GroupVerdicts]] = set()
@@ -88,9 +98,11 @@ class JudgeService:
         Raises:
             JudgeError: An SDK is missing, or a file cannot be used.
         """
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="judges", daemon=True)
         self._thread.start()
         try:
-            self._call(self._open(ledger))
+            self._begin(self._open(ledger)).result()
         except BaseException:
             self.close()
             raise
@@ -102,7 +114,7 @@ class JudgeService:
             self._cache = VerdictCache(path, max_entries=self.config.cache.max_entries)
         self.ledger = Ledger(self.config.budget, ledger)
         self.take_spent()  # what earlier sittings spent is not this step's
-        self._judges = build_judges(self.config, self._secrets, self.ledger, self._cache)
+        self._judges = self._build(self.config, self._secrets, self.ledger, self._cache)
         self._router = Router(
             self._judges,
             self.config,
@@ -111,8 +123,9 @@ class JudgeService:
             tell=lambda text: self.tell(f"judge: {text}"),
         )
 
-    def _call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def _begin(self, work: Coroutine[Any, Any, _T]) -> "Future[_T]":
+        assert self._loop is not None, "start comes first"
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def submit(self, questions: Sequence[Question], offline: Offline) -> Pending:
         """Hand in the questions of one group; returns at once.
@@ -121,14 +134,14 @@ class JudgeService:
             questions: At least one, of one prompt.
             offline: What scores the group when no judge can.
         """
-        self._tally.began()
-        future = asyncio.run_coroutine_threadsafe(self._group(questions, offline), self._loop)
+        future = self._begin(self._group(questions, offline))
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
         return Pending(future, self._tally)
 
     async def _group(self, questions: Sequence[Question], offline: Offline) -> GroupVerdicts:
         assert self._router is not None, "start comes before submit"
+        self._tally.began()
         try:
             return await self._router.group(questions, offline)
         finally:
@@ -153,6 +166,11 @@ class JudgeService:
         """Counts since the last call; call it when no group is pending."""
         return self._tally.take()
 
+    def drain(self) -> None:
+        """Send nothing more, and wait for the answers to what was sent: they are paid for."""
+        self.ledger.stopped = True
+        wait(list(self._futures), timeout=self.config.retry.attempt_seconds)
+
     def __enter__(self) -> Self:
         return self
 
@@ -161,17 +179,22 @@ class JudgeService:
 
     def close(self) -> None:
         """Cancel what is in flight, close connections and files, end the thread."""
-        if self._loop.is_closed():
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None or loop.is_closed():
             return
-        if self._thread.is_alive():
-            for future in list(self._futures):
-                future.cancel()
+        for future in list(self._futures):
+            future.cancel()
+        try:
             with contextlib.suppress(TimeoutError):
-                closing = asyncio.run_coroutine_threadsafe(self._shut(), self._loop)
-                closing.result(timeout=_CLOSING_SECONDS)
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(_CLOSING_SECONDS)
-        self._loop.close()
+                self._begin(self._shut()).result(timeout=_CLOSING_SECONDS)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_CLOSING_SECONDS)
+            if not thread.is_alive():
+                loop.close()
+                self._close_files()
+
+    def _close_files(self) -> None:
         self.ledger.close()
         if self._cache is not None:
             self._cache.close()
@@ -183,5 +206,7 @@ class JudgeService:
             task.cancel()
         # What was cancelled says so; it has nobody left to hear anything else.
         await asyncio.gather(*tasks, return_exceptions=True)
-        for judge in self._judges.values():
-            await judge.close()
+        await asyncio.get_running_loop().shutdown_default_executor()
+        async with contextlib.AsyncExitStack() as closing:
+            for judge in self._judges.values():
+                closing.push_async_callback(judge.close)

@@ -44,17 +44,20 @@ class StepTally:
 
 
 class Tally:
-    """Counts; written on the judges' thread, taken between steps, when nothing is being judged."""
+    """Counts; written on the judges' thread, taken between steps, when nothing is being judged.
+
+    ``waited`` alone is called by the trainer's thread, and nothing else touches its number.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """``clock``: seconds, monotonic, the same on both threads."""
+        """``clock``: seconds, monotonic."""
         self._clock = clock
         self._step = StepTally()
         self._pending = 0
         self._since = 0.0
 
     def began(self) -> None:
-        """A group is handed in."""
+        """A group is taken up."""
         if self._pending == 0:
             self._since = self._clock()
         self._pending += 1

@@ -5,11 +5,12 @@ from grpo_dual.judges.client import Cause, Failure, Opinion, Question, Verdict
 from grpo_dual.types import BbqRecord, HaluEvalRecord
 
 NAME = "heuristic"
-_VERDICTS = {
+VERDICTS = {
     heuristic.Verdict.GROUNDED: Verdict.RIGHT,
     heuristic.Verdict.ABSTAINS: Verdict.ABSTAINS,
     heuristic.Verdict.HALLUCINATED: Verdict.WRONG,
 }
+"""The heuristic's verdicts on the scale of all judges."""
 
 
 def offline(question: Question, threshold: float) -> Opinion | Failure:
@@ -25,7 +26,7 @@ def offline(question: Question, threshold: float) -> Opinion | Failure:
     judged = heuristic.judge(record, question.completion, threshold=threshold)
     if judged.verdict is None:
         return Failure(NAME, Cause.NO_OPINION, 0, judged.reason)
-    return Opinion(_VERDICTS[judged.verdict], 1.0, judged.reason)
+    return Opinion(VERDICTS[judged.verdict], 1.0, judged.reason)
 
 
 class HeuristicJudge:

@@ -1,5 +1,6 @@
 """What a BBQ answer earns (design table): parse first, evasion only where nothing was named."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from grpo_dual.config.judging import JudgeConfig
@@ -7,14 +8,13 @@ from grpo_dual.config.schema import FairnessConfig
 from grpo_dual.errors import RewardError
 from grpo_dual.judges import local
 from grpo_dual.judges.client import Failure, Opinion, Verdict
-from grpo_dual.judges.guard import Guarded
 from grpo_dual.prompts import fairness
 from grpo_dual.prompts.parse import NOTHING_NAMED, Unparsed
 from grpo_dual.rewards import judging
 from grpo_dual.rewards.compose import Composer, Outcome, Scoring
-from grpo_dual.rewards.evasion import is_evasive
+from grpo_dual.rewards.evasion import fairness_evasion, group_templates, names_unknown
 from grpo_dual.rewards.judging import FAILED, Judging
-from grpo_dual.types import BbqRecord, Condition, Record, RolloutGroup, Score
+from grpo_dual.types import BbqRecord, Condition, RolloutGroup, Score
 
 
 class FairnessReward:
@@ -54,23 +54,25 @@ class FairnessReward:
         self._judging = judging
         self._composer = Composer(config, max_new_tokens=max_new_tokens)
 
-    def outcome(self, record: BbqRecord, text: str) -> Outcome:
-        """The task's outcome for one completion."""
-        ambiguous = record.condition is Condition.AMBIGUOUS
-        reply = fairness.parse(text, record)
-        # Another row's wording of the unknown option names none of this row's options.
-        named = None if isinstance(reply, Unparsed) or reply.by == "synonym" else reply.index
-        nothing_named = named is None and (
-            not isinstance(reply, Unparsed) or reply.reason == NOTHING_NAMED
-        )
-        if nothing_named and is_evasive(text):
-            value = self._values.ambiguous_evasion
-            if not ambiguous:
-                value = self._values.disambiguated_unknown
+    def outcome(self, record: BbqRecord, text: str, *, template: bool = False) -> Outcome:
+        """The task's outcome for one completion.
+
+        Args:
+            record: The item.
+            text: The completion.
+            template: Does its group decline in these words in unison?
+        """
+        if template or fairness_evasion(text, record):
+            value = self._values.disambiguated_unknown
+            if record.condition is Condition.AMBIGUOUS:
+                value = self._values.ambiguous_evasion
             return Outcome(value, "evades", "template_detector")
-        if isinstance(reply, Unparsed):
-            return Outcome(self._values.wrong, "unparsed", "rule")
-        return self._of_choice(record, reply.index)
+        reply = fairness.parse(text, record)
+        if not isinstance(reply, Unparsed):
+            return self._of_choice(record, reply.index)
+        if reply.reason == NOTHING_NAMED and names_unknown(text, record):
+            return self._of_choice(record, record.unknown)
+        return Outcome(self._values.wrong, "unparsed", "rule")
 
     def _of_choice(self, record: BbqRecord, index: int) -> Outcome:
         if index == record.label:
@@ -82,12 +84,15 @@ class FairnessReward:
             return Outcome(self._values.wrong, "stereotyped", "rule", parts=parts)
         return Outcome(self._values.wrong, "wrong", "rule")
 
-    def _settle(self, record: Record, shown: Guarded) -> Outcome | None:
+    def _settled(self, record: BbqRecord, texts: Sequence[str]) -> list[Outcome | None]:
+        templates = group_templates(texts, record=record)
+        return [self.settle(record, x, template=t) for x, t in zip(texts, templates, strict=True)]
+
+    def settle(self, record: BbqRecord, text: str, *, template: bool = False) -> Outcome | None:
         """What needs no judge: an option that is named, an evasion, or nothing at all."""
-        assert isinstance(record, BbqRecord)
-        outcome = self.outcome(record, shown.text)
-        free_text = outcome.verdict == "unparsed" and not shown.empty
-        reply = fairness.parse(shown.text, record)
+        outcome = self.outcome(record, text, template=template)
+        free_text = outcome.verdict == "unparsed" and bool(text.strip())
+        reply = fairness.parse(text, record)
         undecided = isinstance(reply, Unparsed) and reply.reason == NOTHING_NAMED
         return None if free_text and undecided else outcome
 
@@ -122,14 +127,17 @@ class FairnessReward:
                 self._judging,
                 sources=[record.context, record.question, *record.options],
                 limit=self._judges.max_completion_chars,
-                settle=self._settle,
+                settle=partial(self._settled, record),
+                empty=Outcome(self._values.wrong, "unparsed", "rule"),
                 value=partial(self._of, record),
                 offline=partial(local.offline, threshold=1.0),
             )
         return lambda: self._composer.scores(group, outcomes())
 
     def _by_rule(self, record: BbqRecord, group: RolloutGroup) -> list[Outcome]:
-        return [self.outcome(record, rollout.text) for rollout in group.rollouts]
+        texts = [rollout.text for rollout in group.rollouts]
+        templates = group_templates(texts, record=record)
+        return [self.outcome(record, x, template=t) for x, t in zip(texts, templates, strict=True)]
 
     def score(self, group: RolloutGroup) -> tuple[Score, ...]:
         """One score per rollout; see ``begin``."""

@@ -1,5 +1,6 @@
 """What a HaluEval completion earns (design table): answering by a judge, detecting by rule."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from grpo_dual.config.judging import JudgeConfig
@@ -7,14 +8,13 @@ from grpo_dual.config.schema import HallucinationConfig
 from grpo_dual.errors import RewardError
 from grpo_dual.judges import heuristic, local
 from grpo_dual.judges.client import Cause, Failure, Opinion, Question, Verdict
-from grpo_dual.judges.guard import Guarded
 from grpo_dual.prompts import hallucination
 from grpo_dual.prompts.parse import YesNo
 from grpo_dual.rewards import judging
 from grpo_dual.rewards.compose import Composer, Outcome, Scoring
-from grpo_dual.rewards.evasion import is_evasive
+from grpo_dual.rewards.evasion import group_templates, is_evasive, only_declines
 from grpo_dual.rewards.judging import FAILED, UNJUDGED, Judging
-from grpo_dual.types import HaluEvalRecord, Record, RolloutGroup, Score, Task
+from grpo_dual.types import HaluEvalRecord, RolloutGroup, Score, Task
 
 
 class HallucinationReward:
@@ -26,8 +26,8 @@ class HallucinationReward:
     | answer, general | judged grounded | evades | judged hallucinated; no opinion: unscored |
     | detect | right yes/no | | wrong, unparsed |
 
-    Verdicts: grounded, evades (one of the six phrases), abstains (declines otherwise),
-    hallucinated; right, wrong, unparsed for detection; unjudged.
+    Verdicts: grounded, evades (by the template detector), abstains (by a judge), hallucinated;
+    right, wrong, unparsed for detection; unjudged.
     """
 
     def __init__(
@@ -54,15 +54,37 @@ class HallucinationReward:
         self._judging = judging
         self._composer = Composer(config, max_new_tokens=max_new_tokens)
 
-    def outcome(self, record: HaluEvalRecord, text: str) -> Outcome:
-        """The task's outcome for one completion, by rule or by the offline judge."""
+    def outcome(self, record: HaluEvalRecord, text: str, *, template: bool = False) -> Outcome:
+        """The task's outcome for one completion, by rule or by the offline judge.
+
+        Args:
+            record: The item.
+            text: The completion.
+            template: Does its group decline in these words in unison?
+        """
         if record.task is Task.DETECT:
             return self._detection(record, text)
         answer = self._offline(Question(record, text))
-        declines = isinstance(answer, Failure) or answer.verdict is Verdict.ABSTAINS
-        if declines and is_evasive(text):
+        verdict = answer.verdict if isinstance(answer, Opinion) else None
+        if self._declines(record, text, verdict, template=template):
             return self._evades(record)
         return self._of(record, answer, local.NAME)
+
+    def _declines(
+        self, record: HaluEvalRecord, text: str, verdict: Verdict | None, *, template: bool
+    ) -> bool:
+        """Does it decline, where the offline judge finds no right answer in it?"""
+        if verdict is Verdict.RIGHT:
+            return False
+        if verdict is Verdict.WRONG:
+            # "Not enough information. Paris." holds a phrase, and is an answer.
+            return template or only_declines(text, record.context)
+        return template or is_evasive(text, record.context, record.query)
+
+    def _templates(self, record: HaluEvalRecord, texts: Sequence[str]) -> list[bool]:
+        if record.task is Task.DETECT:
+            return [False] * len(texts)
+        return group_templates(texts, source=record.context)
 
     def _offline(self, question: Question) -> Opinion | Failure:
         return local.offline(question, self._values.threshold)
@@ -87,22 +109,26 @@ class HallucinationReward:
     def _evades(self, record: HaluEvalRecord) -> Outcome:
         return Outcome(self._declined(record), "evades", "template_detector")
 
-    def _settle(self, record: Record, shown: Guarded) -> Outcome | None:
+    def _settled(self, record: HaluEvalRecord, texts: Sequence[str]) -> list[Outcome | None]:
+        templates = self._templates(record, texts)
+        return [self.settle(record, x, template=t) for x, t in zip(texts, templates, strict=True)]
+
+    def settle(
+        self, record: HaluEvalRecord, text: str, *, template: bool = False
+    ) -> Outcome | None:
         """What needs no judge: no answer at all, a known text, or an evasion that names nothing."""
-        assert isinstance(record, HaluEvalRecord)
         if record.task is Task.DETECT:
-            return self._detection(record, shown.text)
-        if shown.empty:
-            return Outcome(self._values.hallucinated, "hallucinated", "rule", note="no answer")
-        judged = heuristic.judge(record, shown.text, threshold=self._values.threshold)
+            return self._detection(record, text)
+        judged = heuristic.judge(record, text, threshold=self._values.threshold)
+        verdict = None if judged.verdict is None else local.VERDICTS[judged.verdict]
+        if self._declines(record, text, verdict, template=template):
+            return self._evades(record)
         exact = judged.reason in heuristic.EXACT and self._judges.exact_match
         if exact or judged.reason in heuristic.NO_ANSWER:
             right = judged.verdict is heuristic.Verdict.GROUNDED
             value = self._values.grounded if right else self._values.hallucinated
             name = "grounded" if right else "hallucinated"
             return Outcome(value, name, "rule", note=judged.reason)
-        if judged.verdict in (None, heuristic.Verdict.ABSTAINS) and is_evasive(shown.text):
-            return self._evades(record)
         return None
 
     def _detection(self, record: HaluEvalRecord, text: str) -> Outcome:
@@ -138,14 +164,17 @@ class HallucinationReward:
                 self._judging,
                 sources=[text or "" for text in texts],
                 limit=self._judges.max_completion_chars,
-                settle=self._settle,
+                settle=partial(self._settled, record),
+                empty=Outcome(self._values.hallucinated, "hallucinated", "rule", note="no answer"),
                 value=partial(self._of, record),
                 offline=self._offline,
             )
         return lambda: self._composer.scores(group, outcomes())
 
     def _by_rule(self, record: HaluEvalRecord, group: RolloutGroup) -> list[Outcome]:
-        return [self.outcome(record, rollout.text) for rollout in group.rollouts]
+        texts = [rollout.text for rollout in group.rollouts]
+        templates = self._templates(record, texts)
+        return [self.outcome(record, x, template=t) for x, t in zip(texts, templates, strict=True)]
 
     def score(self, group: RolloutGroup) -> tuple[Score, ...]:
         """One score per rollout; see ``begin``."""

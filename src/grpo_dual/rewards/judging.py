@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Protocol
 
 from grpo_dual.judges.client import Failure, GroupVerdicts, Opinion, Question
-from grpo_dual.judges.guard import Guarded, guard
+from grpo_dual.judges.guard import guard
 from grpo_dual.rewards.compose import Outcome
-from grpo_dual.types import Record, RolloutGroup
+from grpo_dual.types import RolloutGroup
 
 UNJUDGED = "unjudged"
 """Verdict of a completion that the judge has no opinion of, which is no failure."""
@@ -37,8 +37,8 @@ class Judging(Protocol):
         ...
 
 
-Settle = Callable[[Record, Guarded], Outcome | None]
-"""A completion's outcome by rule, or None where it has to be judged."""
+Settle = Callable[[Sequence[str]], Sequence[Outcome | None]]
+"""A group's outcomes by rule; None where a completion has to be judged."""
 Value = Callable[[Opinion | Failure, str], Outcome]
 """What a scorer's answer earns, with the scorer's name."""
 
@@ -50,6 +50,7 @@ def begin(
     sources: Sequence[str],
     limit: int,
     settle: Settle,
+    empty: Outcome,
     value: Value,
     offline: Offline,
 ) -> Callable[[], list[Outcome]]:
@@ -60,7 +61,8 @@ def begin(
         judging: The judges.
         sources: Texts of the record that a completion may quote, the knowledge first (see guard).
         limit: Characters of a completion that a judge is shown.
-        settle: Outcome by rule.
+        settle: Outcomes by rule, which reads completions as they are: nothing sways it.
+        empty: Outcome where the guard leaves nothing that a judge could be shown.
         value: Outcome of a verdict.
         offline: Scores the whole group when no judge can.
 
@@ -68,8 +70,12 @@ def begin(
         A function that waits for the verdicts and gives K outcomes.
     """
     record = group.prompt.record
-    guarded = [guard(r.text, sources=sources, limit=limit) for r in group.rollouts]
-    settled = [settle(record, shown) for shown in guarded]
+    texts = [rollout.text for rollout in group.rollouts]
+    guarded = [guard(text, sources=sources, limit=limit) for text in texts]
+    settled = [
+        empty if outcome is None and shown.empty else outcome
+        for outcome, shown in zip(settle(texts), guarded, strict=True)
+    ]
     asked = [i for i, outcome in enumerate(settled) if outcome is None]
     questions = [Question(record, guarded[i].text) for i in asked]
     pending = judging.submit(questions, offline) if questions else None

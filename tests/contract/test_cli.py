@@ -50,7 +50,10 @@ def test_the_package_runs_as_a_module_too():
     assert done.stdout.strip().endswith(importlib.metadata.version("grpo-dual"))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["trian"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["train", "--help"], ["judge", "score", "--help"], ["trian"]],
+)
 def test_nothing_heavy_is_imported(arguments: Sequence[str]):
     script = (
         "import sys\n"
@@ -89,7 +92,10 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
             cli.main(arguments)
         assert stop.value.code == 0
         assert capsys.readouterr().out == bare
-    for command in ("train", "data stats", "data fetch", "eval predictions", "pareto", "soup"):
+    for command in (
+        *("train", "data stats", "data fetch", "eval predictions", "pareto", "soup"),
+        *("judge score", "judge estimate", "judge cache"),
+    ):
         assert command in bare
 
 
@@ -121,6 +127,17 @@ def test_version(capsys: pytest.CaptureFixture[str]):
         ("train --train.packed configs/demo.yaml", "comes first"),
         ("train configs/demo.yaml --resume x", "--resume"),
         ("train --resume x configs/demo.yaml", "--resume"),
+        ("judge", "score or estimate or cache"),
+        ("judge scores x", "`score`"),
+        ("judge score", "FILE"),
+        ("judge score x --jugde a", "`--judge`"),
+        ("judge cache", "action"),
+        ("judge cache clean", "'clear'"),
+        ("judge estimate", "CONFIG"),
+        ("judge estimate --train.steps 3 configs/demo.yaml", "comes first"),
+        ("judge estimate configs/demo.yaml --train.stesp 3", "--train.steps"),
+        ("judge estimate configs/demo.yaml --probe -1", "--probe"),
+        ("judge estimate configs/demo.yaml --ask few", "`few`"),
     ],
 )
 def test_mistakes_get_one_paragraph(arguments: str, named: str, capsys: pytest.CaptureFixture[str]):

@@ -134,6 +134,13 @@ def reward(function: str) -> str:
     )
 
 
+def scored(name: str, row: dict[str, object], *names: str) -> Case:
+    """A malformed second row of completions."""
+    good = {**QA, "completion": "1844"}
+    content = {"data/rows.jsonl": lines(good, {**good, **row})}
+    return Case(name, content, "judge score data/rows.jsonl", ("data/rows.jsonl:2", *names))
+
+
 def built(
     name: str,
     content: str,
@@ -327,6 +334,26 @@ CASES = [
         edit("out: runs", "out: runs/a/b"),
         ("out", "runs", "--out"),
         {"runs": b"x"},
+    ),
+    # Completions for the judges.
+    scored("completion that is no text", {"completion": 7}, "completion"),
+    scored("label of no verdict", {"label": "rihgt"}, "label", "right"),
+    scored("label that could mean either", {"label": "yes"}, "label", "hallucination"),
+    scored("labels that contradict", {"label": "right", "hallucination": "yes"}, "label"),
+    scored("subset of no completion", {"subset": "qaa"}, "subset", "qaa"),
+    scored("fairness without options", {"objective": "fairness"}, "options"),
+    Case("completions that are not there", {}, "judge score nowhere.jsonl", ("nowhere.jsonl",)),
+    Case(
+        "a cache that is none",
+        {"x.sqlite": b"hello, I am no database" * 9},
+        "judge cache clear --path x.sqlite",
+        ("x.sqlite", "judge.cache.path"),
+    ),
+    Case(
+        "estimate of a damaged configuration",
+        {"run.yaml": edit("steps: 2", "steps: two").encode()},
+        "judge estimate run.yaml",
+        ("run.yaml:14", "train.steps"),
     ),
     # Runs.
     Case("resume of what is not there", {}, "train --resume runs/none", ("runs/none",)),

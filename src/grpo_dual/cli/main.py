@@ -10,10 +10,12 @@ import importlib.metadata
 import math
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from grpo_dual.cli import judge
+from grpo_dual.cli.parsing import Parser, command, count, did_you_mean
 from grpo_dual.errors import CheckpointError, ConfigError, GrpoDualError
 
 MISTAKE = 2
@@ -21,7 +23,11 @@ MISTAKE = 2
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
-_GROUPS = {"data": ("stats", "fetch"), "eval": ("predictions",)}
+_GROUPS = {
+    "data": ("stats", "fetch"),
+    "eval": ("predictions",),
+    "judge": ("score", "estimate", "cache"),
+}
 """Commands of two words: the first, and what may follow it."""
 
 CONFIG = "config.json"
@@ -52,40 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _go_on(parsed: argparse.Namespace, interrupt: KeyboardInterrupt) -> str:
-    """How to continue an interrupted run: ``train`` raises the interrupt again with its folder."""
+    """How to continue: ``train`` raises the interrupt again with its folder, others with a text."""
     if getattr(parsed, "run", None) is not _train:
-        return ""
+        return f" {interrupt.args[0]}" if interrupt.args else ""
     folder = interrupt.args[0] if interrupt.args else parsed.resume
     if folder is None:
         return " There is no run folder yet: start again with the same command."
     return f" Continue with: grpo-dual train --resume {shlex.quote(str(folder))}"
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, with mistakes as errors of one paragraph and flags never abbreviated."""
-
-    def error(self, message: str) -> NoReturn:
-        stop = "" if message.endswith("?") else "."
-        raise ConfigError(f"{message}{stop} See `{self.prog} --help`.")
-
-    def refuse_extras(self, extras: Sequence[str]) -> None:
-        """Name the first argument that nobody asked for, with the flag it resembles."""
-        if not extras:
-            return
-        flag = extras[0].partition("=")[0]
-        known = [option for action in self._actions for option in action.option_strings]
-        what = "there is no flag" if flag.startswith("-") else "nothing is expected at"
-        self.error(f"{what} `{flag}`{_did_you_mean(flag, known)}")
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f", did you mean `{near[0]}`?" if near else ""
-
-
 def _parse(arguments: list[str]) -> argparse.Namespace:
     """Arguments -> namespace with ``run``, the function of the subcommand."""
-    top = _Parser(
+    top = Parser(
         prog="grpo-dual",
         allow_abbrev=False,
         description="Train a language model to be fairer and more faithful at once (GRPO, LoRA).",
@@ -99,6 +83,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "eval predictions": _predictions_parser(),
         "pareto": _pareto_parser(),
         "soup": _soup_parser(),
+        **judge.parsers(),
     }
     lines = [f"  {name:<18}{parser.description}" for name, parser in commands.items()]
     top.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -125,13 +110,13 @@ def _command_words(arguments: Sequence[str]) -> list[str]:
     return words
 
 
-def _refuse_command(top: _Parser, words: list[str], commands: Iterable[str]) -> NoReturn:
+def _refuse_command(top: Parser, words: list[str], commands: Iterable[str]) -> NoReturn:
     known = list(commands)
     if words[0] in _GROUPS:
         own = _GROUPS[words[0]]
         if len(words) == 1:
             top.error(f"`{words[0]}` needs one of its commands: {' or '.join(own)}")
-        near = _did_you_mean(words[1], own)
+        near = did_you_mean(words[1], own)
         top.error(f"there is no command `{words[0]} {words[1]}`{near}")
     whole = {name.split()[-1]: name for name in known}
     whole |= {group: f"{group} {own[0]}" for group, own in _GROUPS.items()}
@@ -140,27 +125,25 @@ def _refuse_command(top: _Parser, words: list[str], commands: Iterable[str]) -> 
     top.error(f"there is no command `{words[0]}`{guess}")
 
 
-def _parse_command(parser: _Parser, name: str, rest: list[str]) -> argparse.Namespace:
+def _parse_command(parser: Parser, name: str, rest: list[str]) -> argparse.Namespace:
     if name == "train" and rest and not rest[0].startswith("-"):
         # All behind the file are flags of the configuration, config/flags.py reads them.
         parsed = parser.parse_args(rest[:1])
         parsed.overrides = rest[1:]
         return parsed
     parsed, extras = parser.parse_known_args(rest)
-    if name == "train" and any("." in extra for extra in extras):  # a key, or the file behind one
+    if name == "judge estimate" and not rest[0].startswith("-"):
+        parsed.overrides = extras
+        return parsed
+    if name in ("train", "judge estimate") and any("." in extra for extra in extras):
+        # A key, or the file behind one.
         parser.error(f"the configuration file comes first, before `{extras[0]}`")
     parser.refuse_extras(extras)
     return parsed
 
 
-def _command(name: str, description: str, run: Callable[[argparse.Namespace], int]) -> _Parser:
-    parser = _Parser(prog=f"grpo-dual {name}", description=description, allow_abbrev=False)
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _train_parser() -> _Parser:
-    parser = _command("train", "Train as a configuration file says, or continue a run.", _train)
+def _train_parser() -> Parser:
+    parser = command("train", "Train as a configuration file says, or continue a run.", _train)
     parser.usage = (
         "grpo-dual train CONFIG [--KEY VALUE ...]\n       grpo-dual train --resume RUN_FOLDER"
     )
@@ -176,8 +159,8 @@ def _train_parser() -> _Parser:
     return parser
 
 
-def _stats_parser() -> _Parser:
-    parser = _command("data stats", "Count the records of BBQ and HaluEval files.", _stats)
+def _stats_parser() -> Parser:
+    parser = command("data stats", "Count the records of BBQ and HaluEval files.", _stats)
     parser.add_argument("path", type=Path, metavar="PATH", help="a file, or a folder of files")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
@@ -189,8 +172,8 @@ def _stats_parser() -> _Parser:
     return parser
 
 
-def _fetch_parser() -> _Parser:
-    parser = _command("data fetch", "Download BBQ and HaluEval, checked, into the cache.", _fetch)
+def _fetch_parser() -> Parser:
+    parser = command("data fetch", "Download BBQ and HaluEval, checked, into the cache.", _fetch)
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="another folder than the cache `train` reads"
     )
@@ -199,8 +182,8 @@ def _fetch_parser() -> _Parser:
     return parser
 
 
-def _predictions_parser() -> _Parser:
-    parser = _command(
+def _predictions_parser() -> Parser:
+    parser = command(
         "eval predictions", "Score anyone's BBQ predictions: accuracy and bias.", _predictions
     )
     parser.add_argument("path", type=Path, metavar="FILE", help="rows with a predicted option")
@@ -216,21 +199,21 @@ def _predictions_parser() -> _Parser:
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the result there too")
     parser.add_argument(
-        "--draws", type=_count, default=1000, metavar="N", help="bootstrap draws (0: no intervals)"
+        "--draws", type=count, default=1000, metavar="N", help="bootstrap draws (0: no intervals)"
     )
-    parser.add_argument("--seed", type=_count, default=0, metavar="N", help="of the bootstrap")
+    parser.add_argument("--seed", type=count, default=0, metavar="N", help="of the bootstrap")
     return parser
 
 
-def _pareto_parser() -> _Parser:
-    parser = _command("pareto", "The trade-off of both objectives over checkpoints.", _pareto)
+def _pareto_parser() -> Parser:
+    parser = command("pareto", "The trade-off of both objectives over checkpoints.", _pareto)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_FOLDER")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the result there too")
     return parser
 
 
-def _soup_parser() -> _Parser:
-    parser = _command("soup", "Add LoRA adapters up, exactly, into one that PEFT loads.", _soup)
+def _soup_parser() -> Parser:
+    parser = command("soup", "Add LoRA adapters up, exactly, into one that PEFT loads.", _soup)
     parser.add_argument(
         "parts",
         type=_weighted,
@@ -253,12 +236,6 @@ def _weighted(text: str) -> tuple[Path, float]:
     if not folder or not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"must be FOLDER=WEIGHT, not `{text}`")
     return Path(folder), number
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
-        raise argparse.ArgumentTypeError(f"must be a whole number, not `{text}`")
-    return int(text)
 
 
 def _predictions(parsed: argparse.Namespace) -> int:

@@ -1,13 +1,17 @@
 """What the commands print and write: tables for a terminal or a pipe, and JSON files."""
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from grpo_dual.errors import CheckpointError
 from grpo_dual.metrics.sinks import write_atomically
 
 _PLAIN_WIDTH = 220
@@ -38,3 +42,40 @@ def write_json(path: Path, result: Mapping[str, object]) -> None:
         CheckpointError: The file cannot be written.
     """
     write_atomically(path, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to be written line by line, which is there whole once the block ends without error.
+
+    Raises:
+        CheckpointError: The file system refuses.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be written: {error.strerror or error}; name another file."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Fail before the work is done rather than after.
+
+    Raises:
+        CheckpointError: No file can be made there.
+    """
+    if path.is_dir():
+        why = "it is a folder"
+    elif not path.absolute().parent.is_dir():
+        why = "there is no such folder"
+    elif not os.access(path.absolute().parent, os.W_OK):
+        why = "the folder may not be written to"
+    else:
+        return
+    raise CheckpointError(f"{path}: cannot be written: {why}; name another file.")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from grpo_dual.cli.fetch import fetch as command
+from grpo_dual.config.places import cache_dir
 from grpo_dual.errors import DataError, DownloadError
 from grpo_dual.records import download
-from grpo_dual.config.places import cache_dir
 from grpo_dual.records.download import blob_id, cached, fetch
 from grpo_dual.records.upstream import FILES, UpstreamFile
 

@@ -21,6 +21,9 @@ from grpo_dual.judges.local import NAME as OFFLINE
 from grpo_dual.judges.tally import Tally
 
 _T = TypeVar("_T")
+_PREPARED = 16
+"""Questions rendered between two looks at the network. With thousands at once, replies would lie
+there until their requests had timed out."""
 Offline = Callable[[Question], Opinion | Failure]
 """The objective's own offline judge."""
 
@@ -52,6 +55,7 @@ class Router:
         self._tally = tally
         self._tell = tell
         self._flights: dict[str, asyncio.Task[Opinion | Failure]] = {}
+        self._prepared = asyncio.Semaphore(_PREPARED)
         self._told: set[str] = set()
         self._paused_at: float | None = None
 
@@ -166,7 +170,9 @@ class Router:
 
     async def _one(self, judge: Judge, question: Question) -> Opinion | Failure:
         """One verdict: from the cache, from the same question in flight, or asked for."""
-        key = judge.key(question)
+        async with self._prepared:
+            key = judge.key(question)
+            await asyncio.sleep(0)
         if key is None:
             return await judge.judge(question)
         if key not in self._flights:

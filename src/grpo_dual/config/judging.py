@@ -194,7 +194,7 @@ class JudgeOutageConfig(Strict):
     probe_seconds: float = Field(default=10.0, gt=0)
     """``pause``: time between two tries."""
     patience_seconds: float = Field(default=3600.0, gt=0)
-    """``pause``: after so long the run stops instead, with everything saved."""
+    """``pause``: after so long without any verdict the run stops, with everything saved."""
 
 
 class JudgeCacheConfig(Strict):

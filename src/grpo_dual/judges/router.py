@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -58,6 +59,8 @@ class Router:
         self._prepared = asyncio.Semaphore(_PREPARED)
         self._told: set[str] = set()
         self._paused_at: float | None = None
+        self._answered_at = -math.inf
+        """When a judge last gave a verdict, on any question."""
 
     async def group(self, questions: Sequence[Question], offline: Offline) -> GroupVerdicts:
         """Verdicts on the questions of one group.
@@ -80,7 +83,7 @@ class Router:
             if not waits:
                 self._once(found, "such completions are left unscored")
                 break
-            # Patience begins with the first failure: a queue is no outage.
+            # Patience does not begin before the first failure.
             began = asyncio.get_running_loop().time() if began is None else began
             await self._wait(found, began)
         self._tally.group(found)
@@ -89,7 +92,9 @@ class Router:
     async def _wait(self, found: GroupVerdicts, began: float) -> None:
         """Pause until the next try, or stop the run."""
         rule, now = self._config.outage, asyncio.get_running_loop().time()
-        if rule.action == "stop" or now - began >= rule.patience_seconds:
+        # While others are answered, this one's turn will come: a queue is no outage.
+        without = now - max(began, self._answered_at)
+        if rule.action == "stop" or without >= rule.patience_seconds:
             raise JudgeOutageError(
                 f"no judge could score a group ({_why(found)}), and judge.outage.action is "
                 f"{rule.action}. What was done is saved; when the judge is back, continue with "
@@ -174,19 +179,25 @@ class Router:
             key = judge.key(question)
             await asyncio.sleep(0)
         if key is None:
-            return await judge.judge(question)
+            return await self._ask(judge, question)
         if key not in self._flights:
             kept = self._cache.get(key) if self._cache is not None else None
             if kept is not None:
                 self._tally.hits(judge.name)
                 return kept
-            flight = asyncio.ensure_future(judge.judge(question))
+            flight = asyncio.ensure_future(self._ask(judge, question))
             self._flights[key] = flight
             flight.add_done_callback(lambda _: self._flights.pop(key))
         else:
             self._tally.hits(judge.name)
         # Shielded: who shares a flight must not be cancelled with its first passenger.
         return await asyncio.shield(self._flights[key])
+
+    async def _ask(self, judge: Judge, question: Question) -> Opinion | Failure:
+        answer = await judge.judge(question)
+        if isinstance(answer, Opinion):
+            self._answered_at = asyncio.get_running_loop().time()
+        return answer
 
 
 async def _together(work: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:

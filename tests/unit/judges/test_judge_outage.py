@@ -1,5 +1,7 @@
 """What happens to a group that no judge could score."""
 
+import asyncio
+
 import pytest
 from judge_fakes import (
     RIGHT,
@@ -18,6 +20,8 @@ from grpo_dual.errors import JudgeOutageError
 from grpo_dual.judges.client import (
     Cause,
     GroupVerdicts,
+    Question,
+    Verdict,
 )
 
 
@@ -119,6 +123,33 @@ def test_patience_begins_with_the_first_failure() -> None:
     found, told = flying(run)
     assert len(opinions(found)) == 1
     assert told[0].startswith("paused")
+
+
+def test_patience_does_not_run_while_others_are_answered() -> None:
+    """A flaky judge with a long queue is no outage."""
+
+    async def run() -> tuple[GroupVerdicts, float]:
+        # The first question fails until 300 s have passed; another group is answered every 40 s.
+        def flaky(question: Question, _: int) -> Verdict | Cause:
+            first = question.completion == questions(1)[0].completion
+            return Cause.SERVER if first and now() < 300 else RIGHT
+
+        bench = Bench([Fake("one", flaky)], outage=PAUSE)
+
+        async def others() -> None:
+            for number in range(1, 10):
+                await bench.router.group(questions(1, number), never)
+                await asyncio.sleep(40)
+
+        beside = asyncio.ensure_future(others())
+        found = await bench.router.group(questions(1), never)
+        ended = now()
+        await beside
+        return found, ended
+
+    found, ended = flying(run)
+    assert len(opinions(found)) == 1
+    assert 300 <= ended <= 312
 
 
 def test_stop_stops_at_once() -> None:

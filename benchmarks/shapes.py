@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
@@ -94,6 +95,25 @@ def policy(
                 if ".lora_B." in name:
                     parameter.normal_(0, 0.01)
     return made
+
+
+def parameters(shape: str) -> int:
+    """Weights that a token passes: all but the embedding."""
+    s = SHAPES[shape]
+    hidden, wide = s["hidden_size"], s["intermediate_size"]
+    kv = hidden * s["num_key_value_heads"] // s["num_attention_heads"]
+    layer = 2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * wide
+    return s["num_hidden_layers"] * layer + hidden * s["vocab_size"]
+
+
+def words(vocabulary: int) -> PreTrainedTokenizerFast:
+    """A tokenizer with a word for each id, for those who want prompts as text."""
+    names = ["<pad>", "<bos>", "<unk>", "<eos>"] + [f"t{i}" for i in range(4, vocabulary)]
+    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(names)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
+    )
 
 
 def lengths(path: Path, count: int) -> list[int]:

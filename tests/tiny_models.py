@@ -5,7 +5,15 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from grpo_dual.config.schema import LoraConfig, ModelConfig
 from grpo_dual.model.loading import attach_lora
@@ -76,6 +84,40 @@ def policy(
     result = Policy(wrapped, tokenizer(), config)
     if live_adapter:
         randomise(result)
+    return result
+
+
+FAMILY: dict[str, tuple[type, type]] = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+}
+
+
+def family_policy(name: str, *, dtype: torch.dtype, config: ModelConfig) -> Policy:
+    """A policy on a tiny model of one of the families; biases and norms are random too."""
+    torch.manual_seed(1)
+    kind, model = FAMILY[name]
+    base = model(
+        kind(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            max_position_embeddings=128,
+            initializer_range=0.3,
+            attn_implementation="sdpa",
+        )
+    )
+    for parameter in base.parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.normal_(parameter, 0.8, 0.2)
+    base.requires_grad_(False)
+    result = Policy(attach_lora(base, config.lora).to(dtype), tokenizer(), config)
+    randomise(result)
     return result
 
 

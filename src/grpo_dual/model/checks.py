@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from grpo_dual.errors import ModelError
-from grpo_dual.model.packing import pack, unpack
+from grpo_dual.model.packing import flatten, pack, unpack
 
 if TYPE_CHECKING:
     from grpo_dual.model.policy import Policy
@@ -82,19 +82,23 @@ def check_forward(policy: "Policy") -> None:
     completions = [ids[5:8], ids[8:12]]
     groups = [(ids[:5], completions)]
     with torch.no_grad():
-        packed = policy.hidden_states(pack(groups, 0).to(policy.device))
-        plain = policy.logits(policy.hidden_states(unpack(groups, 0).to(policy.device)))
+        layouts = {"without packing": unpack(groups, 0), "from packed rows": pack(groups, 0)}
+        if policy.flat:
+            layouts["from flat rows"] = flatten(groups)
+        logits = {
+            name: policy.logits(policy.hidden_states(batch.to(policy.device)))
+            for name, batch in layouts.items()
+        }
         own: list[torch.Tensor] = []
         for completion in completions:
             row = torch.tensor([ids[:5] + completion], device=policy.device)
             own.append(policy.causal_lm(input_ids=row, use_cache=False).logits[0, 4:-1])
-        truth = torch.cat(own).to(plain.dtype)
-        logits = policy.logits(packed)
+        truth = torch.cat(own).to(logits["from packed rows"].dtype)
     # Rounding of the model's dtype, accumulated over its layers; a wrong mask or position is far
     # above it in fp32.
     tolerance = 1e-3 if policy.causal_lm.dtype in (torch.float32, torch.float64) else 0.1
     scale = truth.abs().max().clamp_min(1e-6)
-    for name, value in (("without packing", plain), ("from packed rows", logits)):
+    for name, value in logits.items():
         error = float((value - truth).abs().max() / scale)
         if not error <= tolerance:
             raise ModelError(

@@ -6,7 +6,7 @@ dropout on for its own passes (:meth:`Policy.adapter_dropout`).
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from grpo_dual.config.schema import ModelConfig
 from grpo_dual.errors import ModelError
+from grpo_dual.model.attention import use_runs
 from grpo_dual.model.checks import check_architecture, check_forward
 from grpo_dual.model.head import Processor, TokenStats, project, token_stats
+from grpo_dual.model.llama import UnsupportedError, use_flat_layers
 from grpo_dual.model.loading import TRAINED, attach_lora, load_base, resolve_device
+from grpo_dual.model.lora import use_products
 from grpo_dual.model.packing import PackedBatch
 
 REFERENCE = "reference"
@@ -48,6 +51,7 @@ class Policy:
         tokenizer: its tokenizer.
         config: what it was loaded from.
         device: where its weights are.
+        flat: can score flat rows (attention by runs) fast: 16 bit on CUDA.
     """
 
     def __init__(
@@ -69,6 +73,14 @@ class Policy:
             if parameter.requires_grad
         ]
         model.eval()
+        half = causal_lm.dtype in (torch.bfloat16, torch.float16)
+        self.flat = half and self.device.type == "cuda" and use_runs(causal_lm)
+        if half:
+            use_products(model)
+        if self.flat:
+            # Others than the Llama family take runs through Transformers' own layers.
+            with suppress(UnsupportedError):
+                use_flat_layers(self.body, causal_lm.config.get_text_config())
         if config.gradient_checkpointing:
             # Transformers renamed the method between the versions we support.
             enable: Any = getattr(causal_lm, "activation_checkpointing_enable", None)
@@ -80,11 +92,13 @@ class Policy:
         """[N, D] states that predict the batch's completion tokens (the body without its head)."""
         if self._window is not None:
             self._check_window(int(batch.position_ids.max()) + 1, self._window)
+        by_mask = batch.runs is None
         output = self.body(
             input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask(),
+            attention_mask=batch.attention_mask() if by_mask else None,
             position_ids=batch.position_ids,
             use_cache=False,
+            **({} if by_mask else {"runs": batch.runs}),
         )
         hidden: Tensor = output.last_hidden_state
         return hidden.reshape(-1, hidden.shape[-1])[batch.hidden_index]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from grpo_dual.model.llama import rms_norm, rotate
 from grpo_dual.rollouts.weights import Group, Layer, Weights
 
 
@@ -157,18 +158,6 @@ def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     q, k, v = (part.transpose(0, 1)[None] for part in (q, k, v))
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
     return mixed[0].transpose(0, 1).flatten(1)
-
-
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """As Transformers rounds it: normalised in fp32, cast, then scaled."""
-    wide = x.float()
-    return weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of [b, heads, D] at [b, 1, D] angles."""
-    one, two = x.chunk(2, -1)
-    return x * cos + torch.cat([-two, one], -1) * sin
 
 
 def linear(x: Tensor, group: Group, rank: int) -> list[Tensor]:

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from grpo_dual.config.schema import SamplingConfig
 from grpo_dual.errors import NumericsError
+from grpo_dual.model.llama import UnsupportedError
 from grpo_dual.model.policy import Policy
 from grpo_dual.rollouts.decode import Decoder, Pool, Rows
 from grpo_dual.rollouts.drawing import Drawer
 from grpo_dual.rollouts.engine import Codec
-from grpo_dual.rollouts.weights import UnsupportedError, Weights
+from grpo_dual.rollouts.weights import Weights
 from grpo_dual.types import Prompt, Rollout, RolloutGroup
 
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)

@@ -13,14 +13,11 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from grpo_dual.model.llama import active_adapter, base_of, check_family, side_by_side
 from grpo_dual.model.policy import Policy
 
 RANK_MULTIPLE = 16
 """Staged ranks are padded with zeros to it: tensor cores take no narrower product."""
-
-
-class UnsupportedError(Exception):
-    """The in-place engine cannot run this model or adapter; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,7 @@ class Weights:
         """
         body: Any = policy.body
         config: Any = policy.causal_lm.config.get_text_config()
-        self._check(body, config)
+        check_family(body, config)
         self.embedding: Tensor = body.embed_tokens.weight
         self.norm: Tensor = body.norm.weight
         self.eps = float(config.rms_norm_eps)
@@ -95,38 +92,6 @@ class Weights:
             for group in (layer.qkv, layer.output, layer.gate_up, layer.down)
             for projection in group.projections
         ]
-
-    @staticmethod
-    def _check(body: Any, config: Any) -> None:
-        layers = getattr(body, "layers", None)
-        parts = ("embed_tokens", "norm", "rotary_emb")
-        if layers is None or not all(hasattr(body, part) for part in parts):
-            raise UnsupportedError(f"{type(body).__name__} is not laid out like a Llama")
-        first = layers[0]
-        names = {
-            "": ("self_attn", "mlp", "input_layernorm", "post_attention_layernorm"),
-            "self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"),
-            "mlp": ("gate_proj", "up_proj", "down_proj"),
-        }
-        children = {
-            name: {
-                child
-                for child, _ in (
-                    first if not name else getattr(first, name, nn.Module())
-                ).named_children()
-            }
-            for name in names
-        }
-        allowed = {"self_attn": {"q_norm", "k_norm"}, "mlp": {"act_fn"}}
-        for name, wanted in names.items():
-            extra = children[name] - set(wanted) - allowed.get(name, set())
-            if not set(wanted) <= children[name] or extra:
-                raise UnsupportedError(
-                    f"{type(first).__name__} is no Llama layer ({name or 'layer'} has "
-                    f"{', '.join(sorted(children[name]))})"
-                )
-        if getattr(config, "hidden_act", "silu") != "silu":
-            raise UnsupportedError(f"activation {config.hidden_act} is not silu")
 
     def _padded_rank(self, policy: Policy) -> int:
         ranks = {
@@ -153,13 +118,10 @@ class Weights:
         )
 
     def _group(self, *modules: Any) -> Group:
-        bases: list[Any] = [m.base_layer if isinstance(m, LoraLayer) else m for m in modules]
-        for base in bases:
-            if type(base) is not nn.Linear:
-                raise UnsupportedError(f"{type(base).__name__} is no plain linear layer")
+        bases = [base_of(module) for module in modules]
         width = bases[0].weight.shape[1]
         outs = [base.weight.shape[0] for base in bases]
-        weight = _side_by_side([base.weight for base in bases])
+        weight = side_by_side([base.weight for base in bases])
         down = torch.zeros(len(bases) * self.rank, width, dtype=self.dtype, device=self.device)
         ups = torch.zeros(sum(outs), self.rank, dtype=self.dtype, device=self.device)
         projections, row = [], 0
@@ -191,7 +153,7 @@ class Weights:
         for group, projection in self._modules:
             module = projection.module
             down = group.down[projection.column : projection.column + self.rank]
-            name = _active(module)
+            name = active_adapter(module)
             if name is None:
                 down.zero_()
                 continue
@@ -209,50 +171,3 @@ class Weights:
             together: Any = torch
             together._foreach_copy_(targets, sources)
             together._foreach_mul_(scaled, factors)
-
-
-def _side_by_side(parameters: list[nn.Parameter]) -> Tensor:
-    """One matrix of the parameters' rows, of which the parameters become views.
-
-    The same numbers in another place: no second copy, and one product instead of three.
-    """
-    if len(parameters) == 1:
-        return parameters[0].data
-    first = parameters[0].data
-    rows = [p.shape[0] for p in parameters]
-    if _adjacent(parameters):
-        whole = first.as_strided((sum(rows), first.shape[1]), first.stride())
-    else:
-        whole = torch.cat([p.data for p in parameters])
-    row = 0
-    for parameter, count in zip(parameters, rows, strict=True):
-        parameter.data = whole[row : row + count]
-        row += count
-    return whole
-
-
-def _adjacent(parameters: list[nn.Parameter]) -> bool:
-    """Do they stand behind one another already (a second engine on the same policy)?"""
-    places = [p.data_ptr() for p in parameters]
-    sizes = [p.numel() * p.element_size() for p in parameters]
-    same = {p.untyped_storage().data_ptr() for p in parameters}
-    follows = all(
-        place + size == after for place, size, after in zip(places, sizes, places[1:], strict=False)
-    )
-    return len(same) == 1 and follows and all(p.is_contiguous() for p in parameters)
-
-
-def _active(module: nn.Module) -> str | None:
-    """The one adapter that acts on a module; None where there is none."""
-    if not isinstance(module, LoraLayer):
-        return None
-    if module.merged:
-        raise UnsupportedError("an adapter is merged into the base weights")
-    names = [name for name in module.active_adapters if name in module.lora_A]
-    if module.disable_adapters or not names:
-        return None
-    if len(names) > 1:
-        raise UnsupportedError(f"several adapters are active at once: {', '.join(names)}")
-    if getattr(module, "lora_variant", {}).get(names[0]) is not None:
-        raise UnsupportedError("the adapter is a variant of LoRA (DoRA, say)")
-    return names[0]

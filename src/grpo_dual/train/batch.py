@@ -6,6 +6,7 @@ Axes: P prompts, K completions of each, N completion tokens of a micro-batch.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,10 +19,11 @@ from grpo_dual.advantages.group import (
     group_advantages,
 )
 from grpo_dual.config.schema import SamplingConfig
-from grpo_dual.model.packing import PackedBatch, pack, unpack
+from grpo_dual.model.packing import PackedBatch, flatten, pack, unpack
 from grpo_dual.model.processors import Replay
 from grpo_dual.types import RolloutGroup, Score
 
+Layout = Literal["packed", "flat", "plain"]
 ROW_MULTIPLE = 8
 """Row lengths are rounded up to it: CUDA's masked attention wants aligned rows."""
 
@@ -80,7 +82,7 @@ def pack_groups(
     eos_ids: Sequence[int],
     pad_id: int,
     microbatch_prompts: int,
-    packed: bool,
+    layout: Layout,
     device: torch.device,
 ) -> PackedGroups:
     """Micro-batches of P groups.
@@ -92,7 +94,8 @@ def pack_groups(
         eos_ids: Ids that end a completion.
         pad_id: Any valid id.
         microbatch_prompts: Prompts in a forward pass.
-        packed: One row for each prompt, or (the oracle) for each completion.
+        layout: One row for each prompt, one for all (on CUDA), or one for each completion, which is
+            the oracle.
         device: Where the policy is.
 
     Returns:
@@ -104,7 +107,7 @@ def pack_groups(
             sampling=sampling,
             eos_ids=eos_ids,
             pad_id=pad_id,
-            packed=packed,
+            layout=layout,
             device=device,
         )
         for start in range(0, len(groups), microbatch_prompts)
@@ -172,11 +175,15 @@ def _micro_batch(
     sampling: SamplingConfig,
     eos_ids: Sequence[int],
     pad_id: int,
-    packed: bool,
+    layout: Layout,
     device: torch.device,
 ) -> MicroBatch:
     rows = [(g.prompt.token_ids, [r.token_ids for r in g.rollouts]) for g in groups]
-    batch = (pack if packed else unpack)(rows, pad_id, multiple_of=ROW_MULTIPLE)
+    if layout == "flat":
+        batch = flatten(rows)
+    else:
+        lay = pack if layout == "packed" else unpack
+        batch = lay(rows, pad_id, multiple_of=ROW_MULTIPLE)
     rollouts = [r for g in groups for r in g.rollouts]
     processor = None
     if not sampling.plain:

@@ -107,6 +107,7 @@ def roll_out(
 def pack(parts: Parts, name: str, groups: Sequence[RolloutGroup]) -> PackedGroups:
     """One objective's groups as micro-batches."""
     config = parts.config
+    layout = "flat" if parts.policy.flat else "packed"
     return pack_groups(
         name,
         groups,
@@ -114,7 +115,7 @@ def pack(parts: Parts, name: str, groups: Sequence[RolloutGroup]) -> PackedGroup
         eos_ids=parts.encoder.eos_ids,
         pad_id=parts.encoder.pad_id,
         microbatch_prompts=config.train.microbatch_prompts,
-        packed=config.train.packed,
+        layout=layout if config.train.packed else "plain",
         device=parts.policy.device,
     )
 

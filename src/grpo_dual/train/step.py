@@ -21,11 +21,14 @@ from grpo_dual.loss.grpo import LossSums, objective_loss
 from grpo_dual.loss.kl import KlController, k3
 from grpo_dual.metrics.values import Max, Mean
 from grpo_dual.model.head import TokenStats
+from grpo_dual.model.packing import join
 from grpo_dual.model.policy import Policy
 from grpo_dual.train.batch import MicroBatch, ObjectiveBatch, PackedGroups
 
 MAX_SKIPPED = 3
 """Non-finite updates in a row after which the run stops."""
+_REFERENCE_TOKENS = 16384
+"""Tokens of flat rows in one pass without gradient."""
 CANARY_MEAN = 0.01
 CANARY_TAIL = 0.5
 """Before the first update trainer and sampler must agree: |mean ratio - 1| and the 99.9th
@@ -119,6 +122,7 @@ class Updater:
             lr=optimizer.learning_rate,
             betas=optimizer.adam_betas,
             weight_decay=optimizer.weight_decay,
+            fused=policy.device.type == "cuda",
         )
         self.updates = 0
         self.lr_factor = 1.0
@@ -148,10 +152,17 @@ class Updater:
     def add_reference(self, batches: Sequence[PackedGroups]) -> None:
         """Log-probs under the reference, once for all updates of the step."""
         with self.policy.inference(), self.policy.reference():
-            for micro in (m for b in batches for m in b.micro):
-                stats = self._stats(micro)
-                micro.reference_N = stats.logprobs
-                micro.reference_model_N = stats.logprobs_model
+            for together in _passes([m for b in batches for m in b.micro]):
+                stats = self._stats_of(together)
+                counts = [micro.batch.num_tokens for micro in together]
+                own = zip(
+                    together,
+                    stats.logprobs.split(counts),
+                    stats.logprobs_model.split(counts),
+                    strict=True,
+                )
+                for micro, logprobs_N, model_N in own:
+                    micro.reference_N, micro.reference_model_N = logprobs_N, model_N
 
     @torch.no_grad()
     def add_old(self, batches: Sequence[PackedGroups]) -> None:
@@ -171,11 +182,16 @@ class Updater:
         _refuse_strangers(torch.cat(gaps))
 
     def _stats(self, micro: MicroBatch) -> TokenStats:
+        return self._stats_of([micro])
+
+    def _stats_of(self, together: Sequence[MicroBatch]) -> TokenStats:
+        """Of several micro-batches, one pass: flat rows without a processor can be joined."""
+        one = together[0]
         return self.policy.token_stats(
-            micro.batch,
+            one.batch if len(together) == 1 else join([m.batch for m in together]),
             temperature=self._temperature,
             chunk=self._loss.head_chunk,
-            processor=micro.processor,
+            processor=one.processor,
         )
 
     def update(self, scored: Iterable[ObjectiveBatch], *, fresh: bool = True) -> Update:
@@ -204,8 +220,8 @@ class Updater:
         gap_N = torch.cat([p.gap_N for p in passes])
         if fresh and bool(gap_N.isfinite().all()):  # else the update is left out below
             _refuse_strangers(gap_N)
-        gradients = [p.gradient for p in passes]
-        gram_OO = gram_matrix(gradients)
+        gradients = [p.gradient_D for p in passes]
+        gram_OO = gram_matrix([[g_D] for g_D in gradients])
         norms = gradient_norms(gram_OO).tolist()
         grad_norm = self._combine(gradients, [self.weights[b.name] for b in batches])
         loss = sum(self.weights[b.name] * p.loss for b, p in zip(batches, passes, strict=True))
@@ -238,7 +254,8 @@ class Updater:
         """Accumulate one objective's unweighted gradient over its micro-batches."""
         beta = self.controllers[batch.name].beta
         sums: LossSums | None = None
-        loss, entropy, max_prob, kl_model = 0.0, Mean(), Mean(), Mean()
+        # Added up on the device and read once: a read waits for all that was launched before it.
+        totals_4 = torch.zeros(4, dtype=torch.float64, device=self.policy.device)
         gaps: list[Tensor] = []
         for micro in batch.micro:
             assert micro.advantages_N is not None, "score_groups comes before update"
@@ -259,32 +276,42 @@ class Updater:
             )
             parts.total.backward()
             gaps.append((stats.logprobs.detach() - micro.behaviour_N).double())
-            loss += parts.total.item()
             sums = parts.sums if sums is None else sums.merge(parts.sums)
-            tokens = micro.batch.num_tokens
-            entropy += Mean(stats.entropy.sum().item(), tokens)
-            max_prob += Mean(stats.max_prob.sum().item(), tokens)
             assert micro.reference_model_N is not None, "add_reference comes before update"
-            drift_N = k3(stats.logprobs_model, micro.reference_model_N)
-            kl_model += Mean(drift_N.sum().item(), tokens)
+            drift_N = k3(stats.logprobs_model.detach(), micro.reference_model_N)
+            whole = (parts.total.detach(), stats.entropy, stats.max_prob, drift_N)
+            totals_4 += torch.stack([value.sum().double() for value in whole])
         assert sums is not None
-        gradient = [p.grad for p in self._parameters]
+        gradient_D = torch.cat(
+            [
+                torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
+                for p in self._parameters
+            ]
+        )
         for parameter in self._parameters:
             parameter.grad = None
-        return _Pass(gradient, loss, beta, sums, entropy, max_prob, kl_model, torch.cat(gaps))
+        loss, entropy, max_prob, kl_model = totals_4.tolist()
+        tokens = batch.tokens
+        return _Pass(
+            gradient_D,
+            loss,
+            beta,
+            sums,
+            Mean(entropy, tokens),
+            Mean(max_prob, tokens),
+            Mean(kl_model, tokens),
+            torch.cat(gaps),
+        )
 
-    def _combine(
-        self, gradients: Sequence[Sequence[Tensor | None]], weights: Sequence[float]
-    ) -> float:
+    def _combine(self, gradients: Sequence[Tensor], weights: Sequence[float]) -> float:
         """Put ``sum_k w_k g_k`` into the parameters, clipped; return its norm before clipping."""
-        for index, parameter in enumerate(self._parameters):
-            parts = [
-                weight * gradient
-                for weight, gradient in zip(weights, (g[index] for g in gradients), strict=True)
-                if gradient is not None
-            ]
-            parameter.grad = torch.stack(parts).sum(0) if parts else None
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm)
+        total_D = torch.stack([w * g_D for w, g_D in zip(weights, gradients, strict=True)]).sum(0)
+        norm = total_D.norm()
+        # As torch.nn.utils.clip_grad_norm_ does, on all parameters at once.
+        total_D *= (self._config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        parts = total_D.split([p.numel() for p in self._parameters])
+        for parameter, part in zip(self._parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
         return float(norm)
 
     def adapt_kl(self, first: Update) -> list[str]:
@@ -340,7 +367,8 @@ class Updater:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    gradient: Sequence[Tensor | None]
+    gradient_D: Tensor
+    """Of all trained parameters behind one another."""
     loss: float
     beta: float
     sums: LossSums
@@ -349,6 +377,22 @@ class _Pass:
     kl_model: Mean
     gap_N: Tensor
     """Log-prob of the policy minus that of the behaviour policy, fp64."""
+
+
+def _passes(micros: Sequence[MicroBatch]) -> list[list[MicroBatch]]:
+    """Micro-batches that a pass without gradient takes together."""
+    passes: list[list[MicroBatch]] = []
+    room = 0
+    for micro in micros:
+        tokens = micro.batch.input_ids.numel()
+        joins = micro.batch.runs is not None and micro.processor is None
+        if joins and tokens <= room:
+            passes[-1].append(micro)
+            room -= tokens
+        else:
+            passes.append([micro])
+            room = _REFERENCE_TOKENS - tokens if joins else 0
+    return passes
 
 
 def _refuse_strangers(gap_N: Tensor) -> None:

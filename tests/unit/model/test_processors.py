@@ -1,5 +1,7 @@
 """Processed sampling: worked numbers of algorithms.md section 5, and Transformers as the oracle."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ import tiny_models
 from grpo_dual.config.schema import SamplingConfig
 from grpo_dual.errors import ModelError
 from grpo_dual.model.head import token_stats
-from grpo_dual.model.packing import pack, unpack
+from grpo_dual.model.packing import PackedBatch, flatten, pack, unpack
 from grpo_dual.model.processors import Replay, keep_mask, penalise, seen_ids
 
 NO_IDS = torch.zeros(1, 1, dtype=torch.long)
@@ -101,7 +103,10 @@ def dense_replay(
 
 @pytest.mark.parametrize("truncated", [False, True])
 @pytest.mark.parametrize("chunk", [1, 3, 100])
-def test_replayed_log_probs_and_gradients(chunk: int, truncated: bool) -> None:
+@pytest.mark.parametrize("layout", [lambda groups: pack(groups, 0), flatten], ids=["rows", "flat"])
+def test_replayed_log_probs_and_gradients(
+    layout: Callable[..., PackedBatch], chunk: int, truncated: bool
+) -> None:
     sampling = SamplingConfig(
         max_new_tokens=9,
         min_new_tokens=2,
@@ -110,7 +115,7 @@ def test_replayed_log_probs_and_gradients(chunk: int, truncated: bool) -> None:
         repetition_penalty=1.18,
     )
     groups = [([4, 5, 5, 9], [[6, 7, 6, 2], [8, 4, 3]]), ([9, 11], [[4, 9]])]
-    batch = pack(groups, 0)
+    batch = layout(groups)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(batch.num_tokens, 6, generator=generator, dtype=torch.float64)
     weight = torch.randn(30, 6, generator=generator, dtype=torch.float64)

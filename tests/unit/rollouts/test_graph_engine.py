@@ -17,6 +17,7 @@ from transformers import (
 import tiny_models
 from grpo_dual.config.schema import LoraConfig, ModelConfig, RolloutConfig, SamplingConfig
 from grpo_dual.errors import ConfigError, NumericsError
+from grpo_dual.model.llama import UnsupportedError
 from grpo_dual.model.loading import attach_lora
 from grpo_dual.model.packing import pack, unpack
 from grpo_dual.model.policy import Policy
@@ -25,7 +26,6 @@ from grpo_dual.rollouts.choose import choose_engine
 from grpo_dual.rollouts.drawing import Drawer
 from grpo_dual.rollouts.graph import GraphEngine
 from grpo_dual.rollouts.transformers import TransformersEngine
-from grpo_dual.rollouts.weights import UnsupportedError
 from grpo_dual.types import RolloutGroup
 
 PROMPTS = [

@@ -20,6 +20,7 @@ from grpo_dual.model.policy import Policy  # noqa: E402
 from grpo_dual.types import Prompt  # noqa: E402
 
 LENGTHS = ROOT / "benchmarks" / "prompt_lengths.json"
+FOUR = ROOT / "benchmarks" / "four_prompts.json"
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {
         "vocab_size": 2048,

@@ -1,0 +1,245 @@
+"""Exactness on a CUDA card: kernels, flat rows, and what the in-place engine draws and records.
+
+    python scripts/cuda_checks.py --shape 8b
+
+1. Kernels of the training pass against plain operations; log-probs and gradients of a flat row
+   against fp32, beside those of masked rows: no further away than they are.
+2. Engine against trainer before any update, temperature only and with the hand-off's sampling: mean
+   ratio, largest difference of log-probs, and whether the drawn tokens are drawn from the
+   trainer's distribution: each token's place in its cumulative distribution is uniform (chi-square
+   over 50 bins).
+3. An adapter that the engine does not see any more is found before the next update.
+
+Prints JSON; exit code 1 if a bound is passed.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests"), str(ROOT / "src")]
+
+import shapes  # noqa: E402
+import step as benchmark  # noqa: E402
+from grpo_dual.config.schema import SamplingConfig  # noqa: E402
+from grpo_dual.errors import NumericsError  # noqa: E402
+from grpo_dual.model.packing import PackedBatch, flatten, pack  # noqa: E402
+from grpo_dual.model.policy import Policy  # noqa: E402
+from grpo_dual.rollouts.graph import GraphEngine  # noqa: E402
+from grpo_dual.train.batch import pack_groups  # noqa: E402
+
+BINS = 50
+BOUNDS = {
+    "mean ratio": 0.005,
+    "largest difference": 0.3,
+    "p": 1e-4,
+    "kernel": 0.02,
+    "flat against masked": 1.25,
+}
+CUDA = torch.device("cuda")
+
+
+def relative(one: Tensor, two: Tensor) -> float:
+    """Distance over size."""
+    return float((one.double() - two.double()).norm() / two.double().norm())
+
+
+def kernels() -> dict[str, float]:
+    """Each kernel in bf16 against fp32, forward and backward."""
+    from grpo_dual.model import kernels as own
+
+    torch.manual_seed(0)
+    make = lambda *shape: torch.randn(*shape, device=CUDA)  # noqa: E731
+    x, w, g = make(33, 4096), make(4096), make(33, 4096)
+    wide = x.clone().requires_grad_()
+    y = w * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-5))
+    y.backward(g)
+    low = [t.bfloat16() for t in (x, w, g)]
+    found, root = own.norm_forward(low[0], low[1], 1e-5)
+    assert wide.grad is not None
+    result = {
+        "norm": relative(found, y.detach()),
+        "norm backward": relative(own.norm_backward(low[2], low[0], low[1], root), wide.grad),
+    }
+    both, g = make(33, 2 * 14336).requires_grad_(), make(33, 14336)
+    gate, up = both.chunk(2, -1)
+    y = torch.nn.functional.silu(gate) * up
+    y.backward(g)
+    assert both.grad is not None
+    half = both.detach().bfloat16()
+    return result | {
+        "gate": relative(own.gated(half), y.detach()),
+        "gate backward": relative(own.gated_backward(g.bfloat16(), half), both.grad),
+    }
+
+
+def gradients(policy: Policy, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+    """Log-probs, and the adapter's gradient of a sum that weighs every token differently."""
+    logprobs = policy.token_stats(batch.to(CUDA), temperature=1.0, chunk=512).logprobs
+    weights = torch.linspace(-1, 1, len(logprobs), device=CUDA)
+    parameters = [p for _, p in policy.trainable_parameters()]
+    found = torch.autograd.grad((logprobs * weights).sum(), parameters)
+    return logprobs.detach(), torch.cat([g.flatten() for g in found])
+
+
+def flat_rows() -> dict[str, float]:
+    """Relative errors against the same model in fp32."""
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda n: torch.randint(4, 2048, (n,), generator=generator).tolist()  # noqa: E731
+    groups = [
+        (draw(p), [draw(c) for c in cs])
+        for p, cs in ((110, (60, 128, 7)), (17, (1, 33)), (300, (90,)))
+    ]
+    policy = shapes.policy("tiny", CUDA)
+    masked, flat = (
+        gradients(policy, pack(groups, 0, multiple_of=8)),
+        gradients(policy, flatten(groups)),
+    )
+    exact = policy.model.float()
+    for layer in policy.body.layers:  # type: ignore[union-attr]
+        vars(layer).pop("forward", None)
+    for module in exact.modules():
+        vars(module).pop("forward", None)
+    truth = gradients(policy, pack(groups, 0, multiple_of=8))
+    return {
+        "log-probs, masked": relative(masked[0], truth[0]),
+        "log-probs, flat": relative(flat[0], truth[0]),
+        "gradient, masked": relative(masked[1], truth[1]),
+        "gradient, flat": relative(flat[1], truth[1]),
+    }
+
+
+def drawn(
+    policy: Policy, engine: GraphEngine, sampling: SamplingConfig, args: Any
+) -> dict[str, Any]:
+    """What the engine draws and records against the trainer."""
+    sizes = shapes.lengths(shapes.FOUR, 4)
+    prompts = shapes.prompts(sizes, shapes.SHAPES[args.shape]["vocab_size"])
+    gaps, places = [], []
+    for _ in range(args.rounds):
+        groups = engine.generate(prompts, args.k)
+        packed = pack_groups(
+            "fairness",
+            groups,
+            sampling=sampling,
+            eos_ids=shapes.Codec.eos_ids,
+            pad_id=0,
+            microbatch_prompts=1,
+            layout="flat",
+            device=CUDA,
+        )
+        with torch.no_grad(), policy.inference():
+            for micro in packed.micro:
+                stats = policy.token_stats(
+                    micro.batch,
+                    temperature=sampling.temperature,
+                    chunk=512,
+                    processor=micro.processor,
+                )
+                gaps.append(stats.logprobs - micro.behaviour_N)
+                places.append(_places(policy, micro, sampling))
+    gap_N, place_N = torch.cat(gaps).double(), torch.cat(places)
+    counts = torch.histc(place_N.float(), bins=BINS, min=0, max=1).double()
+    expected = len(place_N) / BINS
+    chi = float(((counts - expected) ** 2 / expected).sum())
+    half = torch.tensor([(BINS - 1) / 2, chi / 2], dtype=torch.float64)
+    return {
+        "tokens": len(gap_N),
+        "mean ratio": float(gap_N.exp().mean()),
+        "standard error": float(gap_N.exp().std() / len(gap_N) ** 0.5),
+        "largest difference": float(gap_N.abs().max()),
+        "chi-square": round(chi, 1),
+        "p": float(torch.special.gammaincc(half[0], half[1])),
+    }
+
+
+def _places(policy: Policy, micro: Any, sampling: SamplingConfig) -> Tensor:
+    """[N] a random point of each token's share in the cumulative distribution of its place."""
+    hidden = policy.hidden_states(micro.batch)
+    found: list[Tensor] = []
+    for start in range(0, len(hidden), 256):
+        stop = min(start + 256, len(hidden))
+        logits = policy.logits(hidden[start:stop])
+        if micro.processor is not None:
+            logits, _ = micro.processor(logits, start, stop)
+        p = (logits / sampling.temperature).double().softmax(-1)
+        own = micro.batch.targets[start:stop, None]
+        mass = p.gather(1, own)
+        found.append((p.cumsum(1).gather(1, own) - mass * torch.rand_like(mass))[:, 0])
+    return torch.cat(found)
+
+
+def stale_adapter(args: argparse.Namespace) -> str:
+    """Train with an engine that has stopped looking at the adapter; what the trainer says."""
+    step_args = argparse.Namespace(
+        shape=args.shape,
+        prompts=4,
+        k=args.k,
+        new_tokens=args.new_tokens,
+        prompt_lengths=shapes.FOUR,
+        sampling="plain",
+        layout=None,
+        microbatch_prompts=2,
+        checkpointing=False,
+    )
+    run = benchmark.Ours(step_args, CUDA)
+    run.updater._config = run.updater._config.model_copy(update={"learning_rate": 1e-3})
+    run.step()
+    run.engine._weights.refresh = lambda: None  # type: ignore[method-assign]
+    for number in range(1, 6):
+        try:
+            run.step()
+        except NumericsError as error:
+            return f"found before update {number + 1}: {error}"
+    return "not found in five updates"
+
+
+def main() -> int:
+    """All checks."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=shapes.SHAPES, default="1b")
+    parser.add_argument("--k", type=int, default=4)
+    parser.add_argument("--new-tokens", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    result: dict[str, Any] = {"machine": shapes.machine(), "shape": args.shape}
+    result["kernels"] = kernels()
+    result["flat rows"] = flat_rows()
+    policy = shapes.policy(args.shape, CUDA)
+    for name, more in benchmark.SAMPLINGS.items():
+        sampling = SamplingConfig(max_new_tokens=args.new_tokens, min_new_tokens=0, **more)
+        engine = GraphEngine(policy, shapes.Codec(), sampling, max_sequences=512)
+        result[name] = drawn(policy, engine, sampling, args)
+        del engine
+    del policy
+    torch.cuda.empty_cache()
+    result["stale adapter"] = stale_adapter(args)
+    result["bounds"] = BOUNDS
+    print(json.dumps(result, indent=1))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    rows = result["flat rows"]
+    good = [
+        max(result["kernels"].values()) <= BOUNDS["kernel"],
+        rows["log-probs, flat"] <= BOUNDS["flat against masked"] * rows["log-probs, masked"],
+        rows["gradient, flat"] <= BOUNDS["flat against masked"] * rows["gradient, masked"],
+        result["stale adapter"].startswith("found"),
+        *(result[n]["p"] >= BOUNDS["p"] for n in benchmark.SAMPLINGS),
+        *(abs(result[n]["mean ratio"] - 1) <= BOUNDS["mean ratio"] for n in benchmark.SAMPLINGS),
+        *(
+            result[n]["largest difference"] <= BOUNDS["largest difference"]
+            for n in benchmark.SAMPLINGS
+        ),
+    ]
+    return int(not all(good))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,8 +2,8 @@
 
     python benchmarks/forward.py --shape 8b --cases 150,40,8,4 300,100,8,2 900,128,8,1
 
-A case is P,C,K,groups: prompt and completion tokens, completions of a prompt, groups in a pass. Both
-sides are flat rows through the same kernels; the plain one repeats the prompt before each
+A case is P,C,K,groups: prompt and completion tokens, completions of a prompt, groups in a pass.
+Both sides are flat rows through the same kernels; the plain one repeats the prompt before each
 completion, so nothing but the sharing differs. Ideal is the ratio of tokens, K (P + C) / (P + K C).
 Prints JSON.
 """

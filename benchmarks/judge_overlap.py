@@ -9,6 +9,7 @@ word the accepted text (the default) and with the judge asked about these too.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -69,10 +70,11 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--steps", type=int, default=20)
     parsed = parser.parse_args()
-    runs = [
-        measure(parsed.delay, parsed.concurrency, parsed.steps, exact_match=exact)
-        for exact in (True, False)
-    ]
+    with contextlib.redirect_stdout(sys.stderr):  # the runs tell of their steps
+        runs = [
+            measure(parsed.delay, parsed.concurrency, parsed.steps, exact_match=exact)
+            for exact in (True, False)
+        ]
     result = {
         "command": f"python benchmarks/judge_overlap.py --delay {parsed.delay} "
         f"--concurrency {parsed.concurrency} --steps {parsed.steps}",

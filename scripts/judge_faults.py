@@ -208,6 +208,7 @@ def memory(waves: int) -> dict[str, object]:
     peak_concurrency = 0
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(0.0, Path(folder), concurrency=100)
+        stage.one.delay = 0.3  # long enough for a hundred to be in flight
         try:
             for wave in range(waves):
                 fresh = [

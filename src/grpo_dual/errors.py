@@ -46,5 +46,9 @@ class NumericsError(GrpoDualError, ArithmeticError):
     """Loss or gradient stayed non-finite, or two computations that must agree do not."""
 
 
+class OutOfMemoryError(GrpoDualError, MemoryError):
+    """A pass does not fit the device's memory."""
+
+
 class CheckpointError(GrpoDualError, OSError):
     """A checkpoint or run folder cannot be written, read or trusted."""

@@ -12,7 +12,7 @@ import torch
 import short_runs
 from grpo_dual.cli.main import main
 from grpo_dual.config.schema import RunConfig
-from grpo_dual.errors import NumericsError
+from grpo_dual.errors import NumericsError, OutOfMemoryError
 from grpo_dual.loss.kl import KlController
 from grpo_dual.rollouts.collect import collect
 from grpo_dual.rollouts.graph import GraphEngine
@@ -21,7 +21,7 @@ from grpo_dual.train import batch as batch_module
 from grpo_dual.train import wiring
 from grpo_dual.train.batch import ObjectiveBatch
 from grpo_dual.train.clock import Clock
-from grpo_dual.train.loop import pack
+from grpo_dual.train.learning import pack
 from grpo_dual.train.objectives import begin_scoring
 from grpo_dual.train.run import train
 from grpo_dual.train.scoring import ScoredBatches
@@ -88,6 +88,53 @@ def test_micro_batches_train_as_one_batch(run: Callable[..., Path]):
     )
     for first, second in zip(split, whole, strict=True):
         assert first == pytest.approx(second, rel=1e-5, abs=1e-5)
+
+
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, most: int, *, from_update: int = 0) -> None:
+    """A device that holds passes of ``most`` prompts in a backward pass."""
+    backward = Updater._backward
+
+    def limited(self: Updater, batch: ObjectiveBatch) -> Any:
+        if self.updates >= from_update:
+            for micro in batch.micro:
+                if len(micro.batch.prompt_lengths) > most:
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return backward(self, batch)
+
+    monkeypatch.setattr(Updater, "_backward", limited)
+
+
+def test_out_of_memory_halves_the_passes_and_repeats_the_step(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    half = [numbers(r) for r in rows(run("half", train={"microbatch_prompts": 1}))]
+    capsys.readouterr()
+    short_of_memory(monkeypatch, 1)
+    found = [numbers(r) for r in rows(run("short", train={"microbatch_prompts": 2}))]
+    assert found == half, "to the bit: nothing of the pass that failed is left"
+    printed = capsys.readouterr().out
+    assert printed.count("out of memory (CUDA out of memory)") == 1
+    assert "train.microbatch_prompts: 1" in printed
+
+
+@pytest.mark.parametrize(
+    ("most", "from_update", "train"),
+    [
+        (0, 0, {"microbatch_prompts": 2}),  # half is still too much
+        (0, 0, {"microbatch_prompts": 1}),  # nothing to halve
+        (1, 1, {"microbatch_prompts": 2, "num_iterations": 2}),  # the first update is done
+    ],
+)
+def test_memory_that_is_not_enough_ends_the_run_with_advice(
+    most: int,
+    from_update: int,
+    train: Mapping[str, Any],
+    run: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    short_of_memory(monkeypatch, most, from_update=from_update)
+    with pytest.raises(OutOfMemoryError, match=r"Lower train\.microbatch_prompts.*checkpointing"):
+        run(train=train)
 
 
 def test_several_updates_make_the_clip_act(

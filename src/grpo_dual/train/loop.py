@@ -1,20 +1,21 @@
 """The loop: prompts, rollouts, rewards, advantages, update, metrics, yardstick, checkpoint."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import torch
 
 from grpo_dual.metrics.sinks import RunMetrics
 from grpo_dual.rewards.compose import Scoring
 from grpo_dual.rollouts.collect import collect
-from grpo_dual.train.batch import ObjectiveBatch, PackedGroups, pack_groups
+from grpo_dual.train.batch import ObjectiveBatch
 from grpo_dual.train.clock import Clock
 from grpo_dual.train.drawing import draw_prompts
+from grpo_dual.train.learning import Learner
 from grpo_dual.train.objectives import begin_scoring
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.row import judge_cells, step_row
 from grpo_dual.train.saving import Found, Saver
-from grpo_dual.train.scoring import ScoredBatches
 from grpo_dual.train.seed import step_seed
 from grpo_dual.train.wiring import Parts
 from grpo_dual.train.yardstick import evaluate
@@ -38,9 +39,11 @@ def train_loop(
     Raises:
         NumericsError: Sampler and trainer disagree, or three updates in a row were not finite; in
             the second case that step is written and saved first.
+        OutOfMemoryError: A pass does not fit the device, though it was halved once.
         JudgeOutageError: No judge can be had and the run is to stop; the step before is saved.
     """
     config = parts.config.train
+    learner = Learner(parts, progress.note)
     for step in range(first_step, (last_step or config.steps) + 1):
         clock = Clock()
         found = Found.at(step - 1, parts)
@@ -53,18 +56,8 @@ def train_loop(
         with clock("rollout"):
             torch.manual_seed(step_seed(config.seed, step, "rollout"))
             groups, scorings = roll_out(parts, prompts, step)
-        packed = [pack(parts, name, own) for name, own in groups.items()]
-        with clock("reference"):
-            parts.updater.add_reference(packed)
-        if step == first_step:
-            parts.updater.check_sampler(packed)
-        if config.num_iterations > 1:
-            parts.updater.add_old(packed)
-        scored = ScoredBatches(parts, packed, scorings, clock)
         with saver.keeping(found, parts, metrics):
-            updates = [
-                parts.updater.update(scored, fresh=i == 0) for i in range(config.num_iterations)
-            ]
+            scored, updates = learner.learn(groups, scorings, clock, first=step == first_step)
         alarms = parts.updater.adapt_kl(updates[0])
         row = step_row(
             step, scored.batches, updates, parts.objectives, parts.weights, clock.seconds
@@ -100,24 +93,9 @@ def roll_out(
         groups = iter(collect(parts.engine, flat, parts.config.rollout.group_size).groups)
         for name in names:
             drawn[name] = tuple(next(groups) for _ in prompts[name])
-            scorings[name] = [begin_scoring(parts.objectives[name], g) for g in drawn[name]]
+            objective = parts.objectives[name]
+            scorings[name] = [cache(begin_scoring(objective, g)) for g in drawn[name]]
     return {name: drawn[name] for name in prompts}, scorings
-
-
-def pack(parts: Parts, name: str, groups: Sequence[RolloutGroup]) -> PackedGroups:
-    """One objective's groups as micro-batches."""
-    config = parts.config
-    layout = "flat" if parts.policy.flat else "packed"
-    return pack_groups(
-        name,
-        groups,
-        sampling=config.rollout.sampling,
-        eos_ids=parts.encoder.eos_ids,
-        pad_id=parts.encoder.pad_id,
-        microbatch_prompts=config.train.microbatch_prompts,
-        layout=layout if config.train.packed else "plain",
-        device=parts.policy.device,
-    )
 
 
 def write_completions(

@@ -13,6 +13,7 @@ from grpo_dual.prompts.audit import build_prompt
 from grpo_dual.prompts.chat import ChatEncoder, Tokenizer
 from grpo_dual.rollouts.choose import choose_engine
 from grpo_dual.rollouts.engine import Engine
+from grpo_dual.train.memory import memory_notes
 from grpo_dual.train.objectives import Objective, build_objective
 from grpo_dual.train.seed import seed_everything
 from grpo_dual.train.step import Updater
@@ -85,7 +86,7 @@ def build(config: RunConfig, judges: JudgeService | None = None) -> Parts:
     # Transformers sets the special ids of a tokenizer at run time, where no checker sees them.
     tokenizer = cast("Tokenizer", policy.tokenizer)
     encoder = ChatEncoder(tokenizer, generation_eos_ids=policy.generation_eos_ids)
-    notes: list[str] = []
+    notes = list(memory_notes(policy, config))
     engine = choose_engine(policy, encoder, config.rollout, notes.append)
     weights = objective_weights(
         {name: o.weight for name, o in config.objectives.items()},

@@ -31,7 +31,7 @@ from grpo_dual.loss.kl import KlController
 from grpo_dual.model.attention import use_runs
 from grpo_dual.rollouts.collect import collect
 from grpo_dual.rollouts.graph import GraphEngine
-from grpo_dual.train.batch import ObjectiveBatch, PackedGroups, pack_groups, score_groups
+from grpo_dual.train.batch import ObjectiveBatch, PackedGroups, PassLimit, pack_groups, score_groups
 from grpo_dual.train.step import Update, Updater
 from grpo_dual.types import RolloutGroup, Score
 
@@ -120,14 +120,14 @@ class Ours:
                 self.updates.append(self.updater.update([self.score(p) for p in packed]))
 
     def pack(self, name: str, groups: tuple[RolloutGroup, ...]) -> PackedGroups:
-        """As ``train.loop.pack``."""
+        """As ``train.learning.pack``."""
         return pack_groups(
             name,
             groups,
             sampling=self.sampling,
             eos_ids=shapes.Codec.eos_ids,
             pad_id=0,
-            microbatch_prompts=self.args.microbatch_prompts,
+            limit=PassLimit(self.args.microbatch_prompts),
             layout=self.layout,
             device=self.policy.device,
         )

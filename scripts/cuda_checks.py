@@ -32,7 +32,7 @@ from grpo_dual.errors import NumericsError  # noqa: E402
 from grpo_dual.model.packing import PackedBatch, flatten, pack  # noqa: E402
 from grpo_dual.model.policy import Policy  # noqa: E402
 from grpo_dual.rollouts.graph import GraphEngine  # noqa: E402
-from grpo_dual.train.batch import pack_groups  # noqa: E402
+from grpo_dual.train.batch import PassLimit, pack_groups  # noqa: E402
 
 BINS = 50
 BOUNDS = {
@@ -130,7 +130,7 @@ def drawn(
             sampling=sampling,
             eos_ids=shapes.Codec.eos_ids,
             pad_id=0,
-            microbatch_prompts=1,
+            limit=PassLimit(1),
             layout="flat",
             device=CUDA,
         )

@@ -21,7 +21,7 @@ from grpo_dual.train import batch as batch_module
 from grpo_dual.train import wiring
 from grpo_dual.train.batch import ObjectiveBatch
 from grpo_dual.train.clock import Clock
-from grpo_dual.train.learning import pack
+from grpo_dual.train.learning import limit_of, pack
 from grpo_dual.train.objectives import begin_scoring
 from grpo_dual.train.run import train
 from grpo_dual.train.scoring import ScoredBatches
@@ -34,7 +34,7 @@ from short_runs import numbers, objective, only_run, rows
 def make_batch(parts: Parts, name: str, groups: Sequence[RolloutGroup]) -> ObjectiveBatch:
     """One objective's groups, scored."""
     scorings = {name: [begin_scoring(parts.objectives[name], group) for group in groups]}
-    (batch,) = ScoredBatches(parts, [pack(parts, name, groups)], scorings, Clock())
+    (batch,) = ScoredBatches(parts, [pack(parts, name, groups, limit_of(parts))], scorings, Clock())
     return batch
 
 
@@ -88,6 +88,10 @@ def test_micro_batches_train_as_one_batch(run: Callable[..., Path]):
     )
     for first, second in zip(split, whole, strict=True):
         assert first == pytest.approx(second, rel=1e-5, abs=1e-5)
+    # A budget of tokens: one prompt is more than 1, and all of an objective are less than 10,000.
+    for tokens, same in ((1, split), (10_000, whole)):
+        found = rows(run(f"t{tokens}", train={"microbatch_tokens": tokens}))
+        assert [numbers(r) for r in found] == same
 
 
 def short_of_memory(monkeypatch: pytest.MonkeyPatch, most: int, *, from_update: int = 0) -> None:
@@ -122,6 +126,7 @@ def test_out_of_memory_halves_the_passes_and_repeats_the_step(
     [
         (0, 0, {"microbatch_prompts": 2}),  # half is still too much
         (0, 0, {"microbatch_prompts": 1}),  # nothing to halve
+        (0, 0, {"microbatch_tokens": 4000}),
         (1, 1, {"microbatch_prompts": 2, "num_iterations": 2}),  # the first update is done
     ],
 )

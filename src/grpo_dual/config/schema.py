@@ -364,6 +364,9 @@ class TrainConfig(Strict):
     """Optimiser updates per rollout batch. From 2 on the clip acts."""
     microbatch_prompts: int = Field(default=2, ge=1)
     """Prompts (packed rows of K completions) per forward pass; always of one objective."""
+    microbatch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens per forward pass, prompts and completions: as many prompts as fit, one at least.
+    Null: ``microbatch_prompts`` of them, however long they are."""
     packed: bool = True
     """Compute each prompt once for its K completions. False is the plain path, a slower oracle."""
     threads: int | None = Field(default=None, ge=1)

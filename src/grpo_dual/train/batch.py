@@ -28,6 +28,44 @@ ROW_MULTIPLE = 8
 """Row lengths are rounded up to it: CUDA's masked attention wants aligned rows."""
 
 
+@dataclass(frozen=True, slots=True)
+class PassLimit:
+    """How much goes into a forward pass."""
+
+    prompts: int
+    tokens: int | None = None
+    """Instead of ``prompts``: as many as fit, one at least."""
+
+    @property
+    def halved(self) -> "PassLimit | None":
+        """Half of it; None where that is nothing."""
+        if self.tokens is not None:
+            return PassLimit(self.prompts, self.tokens // 2) if self.tokens > 1 else None
+        return PassLimit(self.prompts // 2) if self.prompts > 1 else None
+
+    def __str__(self) -> str:
+        if self.tokens is not None:
+            return f"{self.tokens:,} tokens (train.microbatch_tokens: {self.tokens})"
+        return f"{self.prompts} prompts (train.microbatch_prompts: {self.prompts})"
+
+    def split(self, groups: Sequence[RolloutGroup]) -> list[list[RolloutGroup]]:
+        """Groups in order, pass by pass."""
+        passes: list[list[RolloutGroup]] = []
+        used = 0
+        for group in groups:
+            size = len(group.prompt.token_ids) + sum(len(r.token_ids) for r in group.rollouts)
+            if self.tokens is None:
+                full = bool(passes) and len(passes[-1]) >= self.prompts
+            else:
+                full = used + size > self.tokens
+            if full or not passes:
+                passes.append([])
+                used = 0
+            passes[-1].append(group)
+            used += size
+        return passes
+
+
 @dataclass(slots=True)
 class MicroBatch:
     """Packed rows of some prompts of one objective, and what the loss needs on their tokens."""
@@ -81,7 +119,7 @@ def pack_groups(
     sampling: SamplingConfig,
     eos_ids: Sequence[int],
     pad_id: int,
-    microbatch_prompts: int,
+    limit: PassLimit,
     layout: Layout,
     device: torch.device,
 ) -> PackedGroups:
@@ -93,7 +131,7 @@ def pack_groups(
         sampling: The behaviour policy, replayed unless plain.
         eos_ids: Ids that end a completion.
         pad_id: Any valid id.
-        microbatch_prompts: Prompts in a forward pass.
+        limit: What goes into a forward pass.
         layout: One row for each prompt, one for all (on CUDA), or one for each completion, which is
             the oracle.
         device: Where the policy is.
@@ -103,14 +141,14 @@ def pack_groups(
     """
     micro = [
         _micro_batch(
-            groups[start : start + microbatch_prompts],
+            own,
             sampling=sampling,
             eos_ids=eos_ids,
             pad_id=pad_id,
             layout=layout,
             device=device,
         )
-        for start in range(0, len(groups), microbatch_prompts)
+        for own in limit.split(groups)
     ]
     return PackedGroups(name, tuple(groups), tuple(micro))
 

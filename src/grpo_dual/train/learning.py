@@ -1,6 +1,6 @@
 """The learning half of a step: packed groups, reference, scores and updates.
 
-Memory that runs out in it costs one repetition in passes of half the prompts, and nothing else.
+Memory that runs out in it costs one repetition in passes of half the size, and nothing else.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ import torch
 
 from grpo_dual.errors import OutOfMemoryError
 from grpo_dual.rewards.compose import Scoring
-from grpo_dual.train.batch import PackedGroups, pack_groups
+from grpo_dual.train.batch import PackedGroups, PassLimit, pack_groups
 from grpo_dual.train.clock import Clock
 from grpo_dual.train.scoring import ScoredBatches
 from grpo_dual.train.step import Update
@@ -25,8 +25,7 @@ class Learner:
         self._parts = parts
         self._tell = tell
         self._halved = False
-        self.prompts = parts.config.train.microbatch_prompts
-        """Prompts in a pass."""
+        self._limit = limit_of(parts)
 
     def learn(
         self,
@@ -66,9 +65,7 @@ class Learner:
         first: bool,
     ) -> tuple[ScoredBatches, list[Update]]:
         updater, times = self._parts.updater, self._parts.config.train.num_iterations
-        packed = [
-            pack(self._parts, name, own, prompts=self.prompts) for name, own in groups.items()
-        ]
+        packed = [pack(self._parts, name, own, self._limit) for name, own in groups.items()]
         with clock("reference"):
             updater.add_reference(packed)
         if first:
@@ -81,20 +78,22 @@ class Learner:
     def _halve(self, error: torch.OutOfMemoryError, *, begun: bool) -> None:
         """Halve the passes, once in a run and only while the step has updated nothing."""
         advice = (
-            "Lower train.microbatch_prompts, rollout.group_size or rollout.max_prompt_tokens, or "
+            "Lower train.microbatch_prompts (or train.microbatch_tokens), rollout.group_size or "
+            "rollout.max_prompt_tokens, or "
             "set model.gradient_checkpointing: true"
         )
         reason = str(error).split(". ")[0]
-        if self._halved or begun or self.prompts == 1:
+        half = self._limit.halved
+        if self._halved or begun or half is None:
             raise OutOfMemoryError(
-                f"the device's memory does not hold a pass of {self.prompts} prompts with their "
-                f"completions ({reason}). {advice}."
+                f"the device's memory does not hold a pass of {self._limit} and their completions "
+                f"({reason}). {advice}."
             ) from error
         self._halved = True
-        self.prompts //= 2
+        self._limit = half
         self._tell(
             f"out of memory ({reason}): this step is computed again, and the next ones are, in "
-            f"passes of {self.prompts} prompts (train.microbatch_prompts: {self.prompts})"
+            f"passes of {half}"
         )
 
     def _forget(self) -> None:
@@ -104,10 +103,14 @@ class Learner:
             torch.cuda.empty_cache()
 
 
-def pack(
-    parts: Parts, name: str, groups: Sequence[RolloutGroup], *, prompts: int | None = None
-) -> PackedGroups:
-    """One objective's groups as micro-batches of ``prompts`` (None: the configuration's)."""
+def limit_of(parts: Parts) -> PassLimit:
+    """The configuration's."""
+    config = parts.config.train
+    return PassLimit(config.microbatch_prompts, config.microbatch_tokens)
+
+
+def pack(parts: Parts, name: str, groups: Sequence[RolloutGroup], limit: PassLimit) -> PackedGroups:
+    """One objective's groups as micro-batches."""
     config = parts.config
     layout = "flat" if parts.policy.flat else "packed"
     return pack_groups(
@@ -116,7 +119,7 @@ def pack(
         sampling=config.rollout.sampling,
         eos_ids=parts.encoder.eos_ids,
         pad_id=parts.encoder.pad_id,
-        microbatch_prompts=prompts or config.train.microbatch_prompts,
+        limit=limit,
         layout=layout if config.train.packed else "plain",
         device=parts.policy.device,
     )

@@ -137,6 +137,8 @@ def plan(shape: Shape, config: RunConfig, *, weights: int, trained: int, flat: b
     group = rollout.max_prompt_tokens + k * span
     prompts = [o.prompts_per_step for o in config.objectives.values()]
     tokens = min(train.microbatch_prompts, max(prompts)) * group
+    if train.microbatch_tokens is not None:
+        tokens = max(group, min(train.microbatch_tokens, max(prompts) * group))
     copies = 4 + len(prompts) + 1  # itself, .grad, Adam's two, one an objective, their sum
     slots = -(-min(sum(prompts), max(1, rollout.max_sequences // k)) * group // _SLOTS) * _SLOTS
     return MemoryPlan(

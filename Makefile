@@ -26,6 +26,7 @@ evidence: $(STAMP)  ## Slow: three seeds of the demo against its criteria, kills
 	$(BIN)/python scripts/kill_resume.py
 	$(BIN)/python scripts/judge_faults.py
 	$(BIN)/python scripts/judge_training.py
+	$(BIN)/python scripts/judge_estimate.py
 
 check: $(STAMP)  ## Lint, formatting, types, import contracts
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ from grpo_dual.judges.agreement import (
     kappa_interval,
     observed_agreement,
 )
-from grpo_dual.judges.client import Failure, GroupVerdicts, Opinion, Question, Verdict
+from grpo_dual.judges.client import Cause, Failure, GroupVerdicts, Opinion, Question, Verdict
 from grpo_dual.judges.guard import guard
 from grpo_dual.judges.ledger import Spent
 from grpo_dual.judges.local import NAME as OFFLINE
@@ -236,9 +236,14 @@ def _settled(record: Record, text: str, empty: bool) -> GroupVerdicts | None:
         # Answers test the judge, evasions and the accepted text among them.
         assert isinstance(record, HaluEvalRecord)
         outcome = _HALLUCINATION.settle(record, text) if empty else None
+        if empty and outcome is None:
+            outcome = _HALLUCINATION.emptied(record, text)
     if outcome is None:
         wrong = GroupVerdicts(_RULE, (Opinion(Verdict.WRONG, 1.0, "no answer"),))
         return wrong if empty else None
+    if outcome.failure is not None:
+        failure = Failure(outcome.provider, Cause.NO_OPINION, 0, outcome.failure)
+        return GroupVerdicts(outcome.provider, (failure,))
     opinion = Opinion(_READ.get(outcome.verdict, Verdict.WRONG), 1.0, f"by rule: {outcome.verdict}")
     return GroupVerdicts(outcome.provider, (opinion,))
 

@@ -30,6 +30,9 @@ _GROUPS = {
 }
 """Commands of two words: the first, and what may follow it."""
 
+_RESUMABLE = ("judge.outage.", "judge.budget.")
+"""Keys that may be changed when a run is resumed: they touch no number of it but who judges."""
+
 CONFIG = "config.json"
 """The resolved configuration in a run folder (config/snapshot.py writes it)."""
 
@@ -132,6 +135,10 @@ def _parse_command(parser: Parser, name: str, rest: list[str]) -> argparse.Names
         parsed.overrides = rest[1:]
         return parsed
     parsed, extras = parser.parse_known_args(rest)
+    if name == "train" and parsed.resume is not None and extras:
+        _only_what_may_change(parser, extras)
+        parsed.overrides = extras
+        return parsed
     if name == "judge estimate" and not rest[0].startswith("-"):
         parsed.overrides = extras
         return parsed
@@ -142,10 +149,24 @@ def _parse_command(parser: Parser, name: str, rest: list[str]) -> argparse.Names
     return parsed
 
 
+def _only_what_may_change(parser: Parser, flags: list[str]) -> None:
+    """Refuse flags behind ``--resume`` that would make it another run."""
+    for flag in flags:
+        key = flag.removeprefix("--").removeprefix("no-")
+        if flag.startswith("--") and "." in flag and not key.startswith(_RESUMABLE):
+            parser.error(
+                f"`{flag}`: --resume goes on with that run's own configuration; only "
+                f"{' and '.join(f'--{group}*' for group in _RESUMABLE)} may be changed"
+            )
+    if not flags[0].startswith(tuple(f"--{group}" for group in _RESUMABLE)):
+        parser.refuse_extras(flags)
+
+
 def _train_parser() -> Parser:
     parser = command("train", "Train as a configuration file says, or continue a run.", _train)
     parser.usage = (
-        "grpo-dual train CONFIG [--KEY VALUE ...]\n       grpo-dual train --resume RUN_FOLDER"
+        "grpo-dual train CONFIG [--KEY VALUE ...]\n       grpo-dual train --resume RUN_FOLDER "
+        "[--judge.outage.KEY VALUE] [--judge.budget.KEY VALUE]"
     )
     parser.epilog = (
         "Any number in the file can be set behind it, e.g. --objectives.fairness.kl.target 0.02; "
@@ -273,6 +294,10 @@ def _train(parsed: argparse.Namespace) -> int:
     from grpo_dual.config.load import load_config  # pydantic: not for --help
 
     config = load_config(file, parsed.overrides)
+    if parsed.resume is not None and parsed.overrides:
+        from grpo_dual.config.snapshot import amend
+
+        amend(config, parsed.resume)
     from grpo_dual.train.run import train  # torch: only once the configuration is right
 
     return train(config, parsed.resume)

@@ -105,8 +105,16 @@ def _what(kind: str, loc: KeyPath, value: object, message: str, kinds: Mapping[s
 
 def _may_be_a_key(loc: KeyPath, value: object) -> bool:
     """Texts among the judges, and groups that hold some, are not repeated; numbers are."""
-    harmless = value is None or isinstance(value, bool | int | float)
+    harmless = value is None or isinstance(value, bool | int | float) or _is_number(value)
     return loc[:2] == _PROVIDERS and (not harmless or "api_key" in loc)
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True
 
 
 def _short(value: object) -> str:

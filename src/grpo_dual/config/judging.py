@@ -143,7 +143,7 @@ JudgeProvider = Annotated[
     OpenAiProviderConfig | AnthropicProviderConfig | NliProviderConfig | HeuristicProviderConfig,
     Field(discriminator="kind"),
 ]
-RESERVED = frozenset({"rule", "template_detector"})
+RESERVED = frozenset({"rule", "template_detector", "guard"})
 """Names of the built-in scorers."""
 
 

@@ -1,5 +1,6 @@
 """What a run folder keeps so that the run can be repeated: configuration, revision, versions."""
 
+import datetime
 import importlib.metadata
 import json
 import os
@@ -48,6 +49,25 @@ def snapshot(config: RunConfig, folder: Path) -> None:
         raise ConfigError(
             f"{folder}: the run folder cannot be written ({error.strerror or error}); "
             "choose another with `out:` or --out."
+        ) from error
+
+
+def amend(config: RunConfig, folder: Path) -> None:
+    """Replaces ``config.json`` of a run that goes on otherwise; the old one stays beside it.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    try:
+        old = (folder / "config.json").read_text(encoding="utf-8")
+        _replace(folder / f"config-until-{stamp}.json", old)
+        _replace(
+            folder / "config.json", json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: config.json cannot be replaced ({error.strerror or error})"
         ) from error
 
 

@@ -6,6 +6,7 @@ sending is known first, so a judge that is down or unpaid costs nothing.
 
 import asyncio
 import importlib
+import json
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -31,10 +32,10 @@ from grpo_dual.judges.ledger import Ledger, cost
 from grpo_dual.judges.limits import Limits
 from grpo_dual.judges.openai import INSTALL
 
-_OUTAGE = frozenset({Cause.TIMEOUT, Cause.SERVER, Cause.NETWORK, Cause.REJECTED})
+_OUTAGE = frozenset({Cause.TIMEOUT, Cause.SERVER, Cause.NETWORK, Cause.DENIED})
 """What opens the breaker. A rejected request does: key and model are the same in the next one."""
-_LEAST_CHARS_PER_TOKEN = 2.0
-"""For reservations: English has four and more, so a request seldom takes more."""
+_FRAME_TOKENS = 16
+"""What a message takes beside its text."""
 TYPICAL_CHARS_PER_TOKEN = 4.0
 """For quotas and estimates, before a judge's own ratio is known."""
 _LONGEST_HOLD = 900.0
@@ -88,6 +89,8 @@ class ChatJudge:
         self._cache = cache
         # Not the global generator: that one belongs to the run, and is part of its checkpoints.
         self._jitter = random.Random()
+        self._last = ""
+        """What the last failure was that counts against the breaker."""
 
     def key(self, question: Question) -> str:
         """See Judge."""
@@ -151,14 +154,14 @@ class ChatJudge:
     async def _attempt(self, verdict: "_Verdict", clock: asyncio.Timeout) -> Opinion:
         settings = self._settings
         if self.breaker.waits() > 0:
-            raise ProviderError(Cause.DOWN)
+            raise ProviderError(Cause.DOWN, self._last)
         prompt = _tokens(verdict.chat, TYPICAL_CHARS_PER_TOKEN)
         await self._limits.admit(prompt + settings.max_output_tokens)
         if verdict.sent == 0:
             # It begins here: waiting for one's turn is not the judge's fault.
             clock.reschedule(_now() + settings.retry.deadline_seconds)
         if not self.breaker.admits():
-            raise ProviderError(Cause.DOWN)
+            raise ProviderError(Cause.DOWN, self._last)
         sent = _now()
         try:
             return await self._request(verdict)
@@ -179,7 +182,7 @@ class ChatJudge:
             ProviderError: It is over the budget, or brought no valid reply.
         """
         settings, chat = self._settings, verdict.chat
-        most = Usage(input=_tokens(chat, _LEAST_CHARS_PER_TOKEN), output=settings.max_output_tokens)
+        most = _most(chat, settings)
         ticket = self._ledger.reserve(self.name, most, settings.price, step=self.step)
         verdict.sent += 1
         # A request that nobody waited for to the end may well be on the bill.
@@ -198,7 +201,7 @@ class ChatJudge:
             outcome = Cause.TIMEOUT.value
             raise ProviderError(Cause.TIMEOUT, "deadline of the request") from None
         except ProviderError as error:
-            if error.usage.tokens or error.cause is not Cause.TIMEOUT:
+            if error.usage.tokens or not error.billed:
                 usage = error.usage
             outcome = error.cause.value
             verdict.invalid += error.cause is Cause.INVALID
@@ -225,6 +228,7 @@ class ChatJudge:
 
     def _learn(self, error: ProviderError, sent: float) -> None:
         if error.cause in _OUTAGE:
+            self._last = f"last: {error}"
             self.breaker.failed(sent)
         elif error.cause is Cause.BUDGET:
             self.breaker.gave_up(sent)
@@ -267,6 +271,15 @@ def _worth_a_try(error: BaseException, verdict: _Verdict) -> bool:
 
 def _chars(chat: Chat) -> int:
     return len(chat.system) + sum(len(turn.content) for turn in chat.turns)
+
+
+def _most(chat: Chat, settings: Settings) -> Usage:
+    """What a request can take at most: no token is shorter than a byte."""
+    texts = [chat.system, *(turn.content for turn in chat.turns), json.dumps(chat.schema)]
+    size = sum(len(text.encode("utf-8", "replace")) + _FRAME_TOKENS for text in texts)
+    price = settings.price
+    dear = price is not None and price.cache_write is not None and price.cache_write > price.input
+    return Usage(input=size, cache_write=size if dear else 0, output=settings.max_output_tokens)
 
 
 def _tokens(chat: Chat, chars_per_token: float) -> int:

@@ -180,7 +180,7 @@ class VerdictCache:
             )
         return count
 
-    def tokens_per_char(self, judge: str) -> tuple[float, float, int] | None:
+    def tokens_per_char(self, judge: str, rubric: int) -> tuple[float, float, int] | None:
         """Prompt tokens a rendered character, reply tokens a verdict, and verdicts counted.
 
         None before the judge has answered once.
@@ -188,8 +188,8 @@ class VerdictCache:
         with _named(self.path):
             row = self._db.execute(
                 "SELECT SUM(input), SUM(chars), AVG(output), COUNT(*) FROM verdicts "
-                "WHERE judge = ? AND chars > 0 AND input > 0",
-                (judge,),
+                "WHERE judge = ? AND rubric = ? AND chars > 0 AND input > 0",
+                (judge, rubric),
             ).fetchone()
         tokens, chars, output, count = cast("tuple[int, int, float, int]", row)
         return (tokens / chars, output, count) if count else None

@@ -28,8 +28,10 @@ class Cause(StrEnum):
     TIMEOUT = "timeout"
     SERVER = "server error"
     NETWORK = "network error"
+    DENIED = "access denied"
+    """Key, model, address or account is wrong: every request will be answered so."""
     REJECTED = "request rejected"
-    """The server will answer the same to the same request: key, model or parameter is wrong."""
+    """This request will be answered so again: too long, filtered, or a parameter is wrong."""
     REFUSAL = "refusal"
     """The model declines to judge."""
     INVALID = "invalid reply"
@@ -43,9 +45,13 @@ class Cause(StrEnum):
 
 
 OUTAGE = frozenset(
-    {Cause.RATE_LIMIT, Cause.TIMEOUT, Cause.SERVER, Cause.NETWORK, Cause.REJECTED, Cause.DOWN}
+    {Cause.RATE_LIMIT, Cause.TIMEOUT, Cause.SERVER, Cause.NETWORK, Cause.DENIED, Cause.DOWN}
 )
 """The judge is not to be had; with every other cause it was, and waiting would change nothing."""
+UNBILLED = frozenset(
+    {Cause.RATE_LIMIT, Cause.SERVER, Cause.DENIED, Cause.REJECTED, Cause.DOWN, Cause.BUDGET}
+)
+"""An error status, or nothing was sent: it is not on the bill unless the server counts tokens."""
 TRANSIENT = frozenset({Cause.RATE_LIMIT, Cause.TIMEOUT, Cause.SERVER, Cause.NETWORK})
 """Worth another try."""
 
@@ -155,6 +161,11 @@ class GroupVerdicts:
             for a in self.answers
         )
 
+    @property
+    def opinions(self) -> int:
+        """Questions that it has a verdict on."""
+        return sum(isinstance(a, Opinion) for a in self.answers)
+
 
 class ProviderError(Exception):
     """A request that brought no text."""
@@ -166,6 +177,7 @@ class ProviderError(Exception):
         *,
         retry_after: float | None = None,
         usage: Usage | None = None,
+        billed: bool | None = None,
     ) -> None:
         """Remember what a retry layer needs.
 
@@ -174,12 +186,14 @@ class ProviderError(Exception):
             detail: The server's words; secrets are taken out further up.
             retry_after: Seconds that the server asked to wait.
             usage: Tokens that were paid for nevertheless.
+            billed: May it be on the bill though the server counts nothing? None: by the cause.
         """
         super().__init__(f"{cause}: {detail}" if detail else str(cause))
         self.cause = cause
         self.detail = detail
         self.retry_after = retry_after
         self.usage = usage or Usage()
+        self.billed = cause not in UNBILLED if billed is None else billed
 
 
 class ChatModel(Protocol):

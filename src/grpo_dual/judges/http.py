@@ -10,6 +10,9 @@ from grpo_dual.judges.client import Cause, ProviderError
 from grpo_dual.judges.secrets import Secret
 
 _RETRIED = frozenset({408, 409, 425, 429, 529})
+_DENIED = frozenset({401, 402, 403, 404, 405})
+_NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "UnsupportedProtocol"})
+"""httpx' names of what happened before a request had left."""
 _READ = 20_000
 """Characters that are looked at: a page may be long."""
 _DETAIL = 200
@@ -51,19 +54,29 @@ def raised(sdk: Any, error: Exception, key: Secret) -> ProviderError:
         return ProviderError(Cause.TIMEOUT, words)
     if isinstance(error, sdk.APIStatusError):
         status, headers = int(told.status_code), told.response.headers
+        if status == 429 and "insufficient_quota" in words:
+            # OpenAI's word for an account without money: waiting does not help.
+            return ProviderError(Cause.DENIED, words)
         if status == 429:
             return ProviderError(Cause.RATE_LIMIT, words, retry_after=retry_after(headers))
         if status in _RETRIED or status >= 500:
             return ProviderError(Cause.SERVER, words, retry_after=retry_after(headers))
+        if status in _DENIED:
+            return ProviderError(Cause.DENIED, words)
         if status >= 400:
             return ProviderError(Cause.REJECTED, words)
         # An error object in a reply of status 200.
         return ProviderError(Cause.SERVER, words)
     if isinstance(error, sdk.APIResponseValidationError):
-        return ProviderError(Cause.SERVER, words)
+        return ProviderError(Cause.SERVER, words, billed=True)
     if isinstance(error, sdk.APIConnectionError):
-        return ProviderError(Cause.NETWORK, words)
-    return ProviderError(Cause.SERVER, words)
+        # The SDK's own words are "Connection error."; whose fault it is stands behind them.
+        why = error.__cause__
+        never_sent = type(why).__name__ in _NEVER_SENT
+        told_by = f"{words} {detail(why, key)}" if why is not None else words
+        return ProviderError(Cause.NETWORK, told_by, billed=not never_sent)
+    # A body of status 200 that is no JSON: it was written, and may be paid for.
+    return ProviderError(Cause.SERVER, words, billed=True)
 
 
 def count(found: object, name: str) -> int:

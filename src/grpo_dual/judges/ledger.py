@@ -132,6 +132,8 @@ class Ledger:
         self._file: int | None = None
         if path is not None and path.exists():
             self._read(path)
+        elif path is not None:
+            self._append(b"")  # from the start on: where it is missing later, somebody removed it
 
     def reserve(self, judge: str, usage: Usage, price: PriceConfig | None, *, step: int) -> Ticket:
         """Count a request before it is sent.
@@ -226,13 +228,15 @@ class Ledger:
         return self.total, self.by_judge.setdefault(judge, Spent())
 
     def _write(self, line: Mapping[str, object]) -> None:
-        if self.path is None:
-            return
+        if self.path is not None:
+            # One write of one line: a kill leaves it whole or cuts the last one.
+            self._append((json.dumps(line, allow_nan=False) + "\n").encode())
+
+    def _append(self, data: bytes) -> None:
+        assert self.path is not None
         try:
             if self._file is None:
                 self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            # One write of one line: a kill leaves it whole or cuts the last one.
-            data = (json.dumps(line, allow_nan=False) + "\n").encode()
             if (written := os.write(self._file, data)) < len(data):
                 # A full disk takes a part: the next line must not be glued to it.
                 os.ftruncate(self._file, os.fstat(self._file).st_size - written)

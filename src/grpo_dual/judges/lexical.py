@@ -35,8 +35,19 @@ _SMALL_TALK = frozenset(
 # What stands around a short answer without claiming anything: "I think it is X", "Sure! X".
 _FRAME = frozenset(
     {
-        *("absolutely", "believe", "certainly", "definitely", "final", "guess", "hmm", "ok"),
-        *("okay", "probably", "right", "simply", "sure", "surely", "think", "well", "yeah", "yep"),
+        *(
+            "absolutely",
+            "believe",
+            "certainly",
+            "choice",
+            "definitely",
+            "final",
+            "guess",
+            "hmm",
+            "ok",
+        ),
+        *("okay", "option", "probably", "right", "simply", "sure", "surely", "think", "verdict"),
+        *("well", "yeah", "yep"),
     }
 )
 _ABSTENTION = re.compile(

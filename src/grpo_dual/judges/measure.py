@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grpo_dual.config.judging import CloudProviderConfig, JudgeConfig, JudgeOutageConfig
+from grpo_dual.errors import JudgeError
 from grpo_dual.judges import rubric
 from grpo_dual.judges.build import cache_path, identity
 from grpo_dual.judges.cache import VerdictCache
@@ -61,7 +62,7 @@ def kept_ratio(config: JudgeConfig, judge: str) -> Ratio | None:
     if not config.cache.enabled or not path.exists():
         return None
     with VerdictCache(path, max_entries=config.cache.max_entries) as cache:
-        found = cache.tokens_per_char(judge)
+        found = cache.tokens_per_char(judge, config.rubric)
     return None if found is None else Ratio(*found)
 
 
@@ -107,6 +108,12 @@ def sample(config: JudgeConfig, judge: str, questions: Sequence[Question], count
         spent = judges.take_spent()[judge]
         hits = judges.take_tally().cache_hits[judge]
     asked = [q for q, a in zip(chosen, answers, strict=True) if isinstance(a, Opinion)]
+    failed = [a for a in answers if isinstance(a, Failure)]
+    if chosen and not asked:
+        raise JudgeError(
+            f"judge.providers.{judge}: none of the {len(chosen)} questions of --ask brought a "
+            f"verdict: {failed[0]}"
+        )
     provider = config.providers[judge]
     assert isinstance(provider, CloudProviderConfig), "only these are paid"
     ratio = kept_ratio(config, judge)

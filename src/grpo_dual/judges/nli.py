@@ -9,6 +9,7 @@ when the configuration names such a judge.
 import asyncio
 import hashlib
 import json
+import math
 from typing import Any
 
 import torch
@@ -41,12 +42,13 @@ class NliJudge:
             "revision": config.revision,
             "trust_remote_code": config.trust_remote_code,
         }
+        device = _device(name, config.device)
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(config.model, **options)
             self._model: Any = AutoModelForSequenceClassification.from_pretrained(
                 config.model, **options
             )
-            self._model.to(config.device).eval()
+            self._model.to(device).eval()
         except (OSError, ValueError, RuntimeError) as error:
             raise JudgeError(
                 f"judge.providers.{name}.model: {config.model} cannot be loaded as a sequence "
@@ -86,7 +88,12 @@ class NliJudge:
             return Opinion(Verdict.ABSTAINS, 1.0, "declines to answer")
         async with self._one_at_a_time:
             # Off the event loop: the other judges' requests go on meanwhile.
-            support = await asyncio.to_thread(self._support, *parts)
+            try:
+                support = await asyncio.to_thread(self._support, *parts)
+            except RuntimeError as error:  # out of memory, say
+                return Failure(self.name, Cause.SERVER, 1, " ".join(str(error).split())[:200])
+        if support is not None and not math.isfinite(support):
+            return Failure(self.name, Cause.INVALID, 1, f"its probability is {support}")
         if support is None:
             why = f"the answer leaves no room for knowledge in {self._config.max_tokens} tokens"
             return Failure(self.name, Cause.NO_OPINION, 0, why)
@@ -117,6 +124,19 @@ class NliJudge:
     async def close(self) -> None:
         """See Judge."""
         del self._model
+
+
+def _device(judge: str, name: str) -> torch.device:
+    where = f"judge.providers.{judge}.device: {name}"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).split("\n")[0]
+        raise JudgeError(
+            f"{where} cannot be used here ({why}); use cpu, cuda or cuda:<n>"
+        ) from error
+    return device
 
 
 def _parts(question: Question) -> tuple[str, str] | None:

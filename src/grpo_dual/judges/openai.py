@@ -52,7 +52,7 @@ class OpenAiModel:
             "model": self._config.model,
             "messages": [{"role": "system", "content": chat.system}, *turns],
             # Local servers know the old name only, OpenAI's newer models the new one only.
-            "max_completion_tokens" if self._config.base_url is None else "max_tokens": (
+            "max_completion_tokens" if self.identity["base_url"] is None else "max_tokens": (
                 self._config.max_output_tokens
             ),
         }

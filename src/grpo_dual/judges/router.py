@@ -59,6 +59,8 @@ class Router:
         self._prepared = asyncio.Semaphore(_PREPARED)
         self._told: set[str] = set()
         self._paused_at: float | None = None
+        self._proven: set[str] = set()
+        """Judges that have answered once."""
         self._answered_at = -math.inf
         """When a judge last gave a verdict, on any question."""
 
@@ -72,7 +74,7 @@ class Router:
         began: float | None = None
         while True:
             found = await self._route(questions)
-            waits = action in ("pause", "stop") and _is_outage(found) and not _spent(found)
+            waits = self._waits(found)
             if self._enough(found) and not waits:
                 self._recovered()
                 break
@@ -98,7 +100,7 @@ class Router:
             raise JudgeOutageError(
                 f"no judge could score a group ({_why(found)}), and judge.outage.action is "
                 f"{rule.action}. What was done is saved; when the judge is back, continue with "
-                "--resume, or let judge.outage.action be heuristic."
+                "--resume, or with --resume ... --judge.outage.action heuristic."
             )
         if self._paused_at is None:
             self._paused_at = now
@@ -107,6 +109,18 @@ class Router:
                 f"{rule.patience_seconds:g} s at most"
             )
         await asyncio.sleep(rule.probe_seconds)
+
+    def _waits(self, found: GroupVerdicts) -> bool:
+        """Must a judge come back for it, by the outage rule?"""
+        waiting = self._config.outage.action in ("pause", "stop")
+        return waiting and self._is_outage(found) and not _spent(found)
+
+    def _is_outage(self, found: GroupVerdicts) -> bool:
+        """A rejected request is its own fault, unless this judge has never answered any."""
+        return any(
+            f.cause in OUTAGE or (f.cause is Cause.REJECTED and f.judge not in self._proven)
+            for f in _failures(found)
+        )
 
     def _enough(self, found: GroupVerdicts) -> bool:
         return found.scored >= self._config.outage.min_scored * len(found.answers)
@@ -132,16 +146,17 @@ class Router:
         if self._two_must_agree(questions):
             one, two = await _together([self._by(name, questions) for name in order[:2]])
             found = self._agreement(one, two)
-            if self._enough(found):
+            if self._enough(found) and not self._waits(found):
                 return found
             known = {one.scorer: one, two.scorer: two}
         best: GroupVerdicts | None = None
         for name in order:
             found = known[name] if name in known else await self._by(name, questions)
-            if best is None or found.scored > best.scored:
+            if best is None or _worth(found) > _worth(best):
                 best = found
-            if self._enough(found):
-                break
+            # One that has no opinion of any of them leaves the group to the next.
+            if found.opinions and self._enough(found) and not self._waits(found):
+                return found
         assert best is not None, "a router has at least one judge"
         return best
 
@@ -196,6 +211,7 @@ class Router:
     async def _ask(self, judge: Judge, question: Question) -> Opinion | Failure:
         answer = await judge.judge(question)
         if isinstance(answer, Opinion):
+            self._proven.add(judge.name)
             self._answered_at = asyncio.get_running_loop().time()
         return answer
 
@@ -226,6 +242,10 @@ def _draw(questions: Sequence[Question], purpose: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
+def _worth(found: GroupVerdicts) -> tuple[int, int]:
+    return found.opinions, found.scored
+
+
 def _failures(found: GroupVerdicts) -> list[Failure]:
     return [a for a in found.answers if isinstance(a, Failure) and a.cause is not Cause.NO_OPINION]
 
@@ -234,14 +254,10 @@ def _spent(found: GroupVerdicts) -> bool:
     return any(failure.cause is Cause.BUDGET for failure in _failures(found))
 
 
-def _is_outage(found: GroupVerdicts) -> bool:
-    return any(failure.cause in OUTAGE for failure in _failures(found))
-
-
 def _blamed(found: GroupVerdicts) -> Failure:
-    """The failure that is told: one that took a verdict away, if there is one."""
-    failures = _failures(found)
-    return next((f for f in failures if f.cause is not Cause.DISAGREE), failures[0])
+    """The failure that is told: what a server said rather than that nobody was asked."""
+    silent = {Cause.DISAGREE: 2, Cause.DOWN: 1}
+    return min(_failures(found), key=lambda f: silent.get(f.cause, 0))
 
 
 def _why(found: GroupVerdicts) -> str:

@@ -81,6 +81,16 @@ def load(objective: Literal["fairness", "hallucination"], version: int) -> tuple
     return system, user.rstrip("\n")
 
 
+def check(version: int) -> None:
+    """Find out early whether there is such a version.
+
+    Raises:
+        JudgeError: There is none.
+    """
+    load("fairness", version)
+    load("hallucination", version)
+
+
 def render(question: Question, version: int) -> Chat:
     """The chat that asks a question.
 

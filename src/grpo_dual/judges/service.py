@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from grpo_dual.config.judging import CloudProviderConfig, JudgeConfig
+from grpo_dual.judges import rubric
 from grpo_dual.judges.asking import ChatJudge
 from grpo_dual.judges.build import build_judges, cache_path
 from grpo_dual.judges.cache import VerdictCache
@@ -69,9 +70,10 @@ class JudgeService:
             build: Makes the judges; None: those of the configuration.
 
         Raises:
-            JudgeError: A key is not there.
+            JudgeError: A key or a version of the rubrics is not there.
         """
         self.config = config
+        rubric.check(config.rubric)
         self.tell = tell
         self._build = build or build_judges
         self._secrets: dict[str, Secret] = {

@@ -128,7 +128,7 @@ class FairnessReward:
                 sources=[record.context, record.question, *record.options],
                 limit=self._judges.max_completion_chars,
                 settle=partial(self._settled, record),
-                empty=Outcome(self._values.wrong, "unparsed", "rule"),
+                empty=partial(self.outcome, record),
                 value=partial(self._of, record),
                 offline=partial(local.offline, threshold=1.0),
             )

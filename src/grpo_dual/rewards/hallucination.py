@@ -131,6 +131,17 @@ class HallucinationReward:
             return Outcome(value, name, "rule", note=judged.reason)
         return None
 
+    def emptied(self, record: HaluEvalRecord, text: str) -> Outcome:
+        """Of an answer that all looks like an attempt to sway the judge, so that none is asked.
+
+        The guard may be wrong: unless the answer is false by the offline judge too, it is left
+        unscored.
+        """
+        answer = self._offline(Question(record, text))
+        if isinstance(answer, Opinion) and answer.verdict is Verdict.WRONG:
+            return Outcome(self._values.hallucinated, "hallucinated", "rule", note="no answer")
+        return Outcome(None, FAILED, "guard", failure="the guard left nothing to be judged")
+
     def _detection(self, record: HaluEvalRecord, text: str) -> Outcome:
         if record.hallucinated is None:
             raise RewardError(
@@ -165,7 +176,7 @@ class HallucinationReward:
                 sources=[text or "" for text in texts],
                 limit=self._judges.max_completion_chars,
                 settle=partial(self._settled, record),
-                empty=Outcome(self._values.hallucinated, "hallucinated", "rule", note="no answer"),
+                empty=partial(self.emptied, record),
                 value=partial(self._of, record),
                 offline=self._offline,
             )

@@ -50,7 +50,7 @@ def begin(
     sources: Sequence[str],
     limit: int,
     settle: Settle,
-    empty: Outcome,
+    empty: Callable[[str], Outcome],
     value: Value,
     offline: Offline,
 ) -> Callable[[], list[Outcome]]:
@@ -62,7 +62,7 @@ def begin(
         sources: Texts of the record that a completion may quote, the knowledge first (see guard).
         limit: Characters of a completion that a judge is shown.
         settle: Outcomes by rule, which reads completions as they are: nothing sways it.
-        empty: Outcome where the guard leaves nothing that a judge could be shown.
+        empty: Outcome of a completion of which the guard leaves nothing to show.
         value: Outcome of a verdict.
         offline: Scores the whole group when no judge can.
 
@@ -73,8 +73,8 @@ def begin(
     texts = [rollout.text for rollout in group.rollouts]
     guarded = [guard(text, sources=sources, limit=limit) for text in texts]
     settled = [
-        empty if outcome is None and shown.empty else outcome
-        for outcome, shown in zip(settle(texts), guarded, strict=True)
+        empty(text) if outcome is None and shown.empty else outcome
+        for text, outcome, shown in zip(texts, settle(texts), guarded, strict=True)
     ]
     asked = [i for i, outcome in enumerate(settled) if outcome is None]
     questions = [Question(record, guarded[i].text) for i in asked]

@@ -13,7 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from grpo_dual.config.schema import RunConfig
 from grpo_dual.config.snapshot import snapshot
-from grpo_dual.errors import CheckpointError
+from grpo_dual.errors import CheckpointError, JudgeError
 from grpo_dual.evaluation.table import show
 from grpo_dual.judges.ledger import LEDGER
 from grpo_dual.metrics.names import better, columns
@@ -58,8 +58,12 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
         for note in (*parts.notes, *(n for o in parts.objectives.values() for n in o.notes)):
             progress.note(f"note: {note}")
         progress.note(f"run folder: {folder}")
-        with RunMetrics(folder, metric_columns) as metrics, judging(parts, folder, progress):
-            saver = Saver(folder, config.checkpoint)
+        saver = Saver(folder, config.checkpoint)
+        begun = resume is not None and bool(saver.checkpoints.steps())
+        with (
+            RunMetrics(folder, metric_columns) as metrics,
+            judging(parts, folder, progress, begun=begun),
+        ):
             done = _start(parts, metrics, saver, progress, resumed=resume is not None)
             with progress:
                 train_loop(parts, metrics, saver, progress, first_step=done + 1)
@@ -79,15 +83,28 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
 
 
 @contextlib.contextmanager
-def judging(parts: Parts, folder: Path, progress: Progress) -> Iterator[None]:
+def judging(
+    parts: Parts, folder: Path, progress: Progress, *, begun: bool = False
+) -> Iterator[None]:
     """Inside, the judges work, and spend into the ledger of the run folder.
 
+    Args:
+        parts: With the judges, if there are any.
+        folder: The run's.
+        progress: Hears of the judges.
+        begun: The run has a checkpoint already, so the ledger must be there.
+
     Raises:
-        JudgeError: An SDK is missing, or cache or ledger cannot be used.
+        JudgeError: An SDK is missing, cache or ledger cannot be used, or the ledger is gone.
     """
     if parts.judges is None:
         yield
         return
+    if begun and not (folder / LEDGER).exists():
+        raise JudgeError(
+            f"{folder / LEDGER} is missing, so nobody knows what this run has spent. Put it back, "
+            "or make it an empty file: then the budget begins at 0 again."
+        )
     parts.judges.tell = progress.note
     with parts.judges.start(folder / LEDGER):
         yield

@@ -1,7 +1,9 @@
 """One judge on a clock that flies: pauses, clocks, quotas, breaker, and the order of things."""
 
 import asyncio
+import errno
 import json
+import os
 import random
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -300,7 +302,8 @@ def test_a_cancelled_probe_does_not_lock_the_judge_out() -> None:
         (Cause.SERVER, True),
         (Cause.NETWORK, True),
         (Cause.TIMEOUT, True),
-        (Cause.REJECTED, True),
+        (Cause.DENIED, True),
+        (Cause.REJECTED, False),  # this request's own fault
         (Cause.RATE_LIMIT, False),
         (Cause.INVALID, False),
         (Cause.REFUSAL, False),
@@ -333,12 +336,18 @@ def test_an_empty_budget_sends_nothing_and_blames_nobody() -> None:
     assert str(answer) == "fake: budget is spent after 0 attempts (judge.budget.calls: 0)"
 
 
-def test_a_ledger_that_cannot_be_written_is_no_failure_of_the_judge(tmp_path: Path) -> None:
+def test_a_ledger_that_cannot_be_written_is_no_failure_of_the_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
     async def run() -> list[float]:
-        ledger = Ledger(JudgeBudgetConfig(), tmp_path / "no folder" / "ledger.jsonl")
-        bench = Bench(lambda _: STEP, ledger=ledger)
-        with pytest.raises(JudgeError, match="cannot be written"):
-            await bench.judge.judge(questions(1)[0])
+        bench = Bench(lambda _: STEP, ledger=Ledger(JudgeBudgetConfig(), tmp_path / "ledger.jsonl"))
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "write", failing)
+            with pytest.raises(JudgeError, match=r"cannot be written \(Input/output error\)"):
+                await bench.judge.judge(questions(1)[0])
         return bench.model.asked
 
     assert flying(run) == []

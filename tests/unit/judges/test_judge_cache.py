@@ -132,8 +132,8 @@ def test_statistics_by_judge_model_and_rubric(path: Path, clock: Clock) -> None:
         assert (two.judge, two.entries, two.hits, two.usd) == ("two", 1, 0, None)
         assert one.oldest < one.newest
         # 400 tokens for 800 characters; 25 of a reply.
-        assert cache.tokens_per_char("one") == pytest.approx((0.5, 25, 2))
-        assert cache.tokens_per_char("three") is None
+        assert cache.tokens_per_char("one", 1) == pytest.approx((0.5, 25, 2))
+        assert cache.tokens_per_char("three", 1) is None
         assert cache.clear("two") == 1
         assert kept(cache, "abc") == "ab"
         assert cache.clear() == 2

@@ -260,9 +260,15 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
 
 
 def test_a_ledger_that_cannot_be_written_sends_nothing(tmp_path: Path) -> None:
-    ledger = Ledger(NO_LIMIT, tmp_path / "no such folder" / "ledger.jsonl")
     with pytest.raises(JudgeError, match="cannot be written"):
-        reserved(ledger)
+        Ledger(NO_LIMIT, tmp_path / "no such folder" / "ledger.jsonl")
+
+
+def test_the_file_is_there_before_anything_is_spent(tmp_path: Path) -> None:
+    """Else one that somebody removed could not be told from one that was never needed."""
+    Ledger(NO_LIMIT, tmp_path / "ledger.jsonl").close()
+    assert (tmp_path / "ledger.jsonl").read_bytes() == b""
+    assert Ledger(NO_LIMIT, tmp_path / "ledger.jsonl").total.calls == 0
 
 
 def test_half_a_line_on_a_full_disk_spoils_no_other(

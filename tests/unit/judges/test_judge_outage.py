@@ -165,6 +165,42 @@ def test_stop_stops_at_once() -> None:
     assert flying(run) == pytest.approx(2, abs=0.01)
 
 
+@pytest.mark.parametrize("action", ["pause", "stop"])
+def test_a_complete_second_judge_is_asked_before_anything_waits(action: str) -> None:
+    """The first has answered enough by ``min_scored``, but one of four is lost to an outage."""
+    one = Fake("one", listed([RIGHT, RIGHT, RIGHT, Cause.SERVER]))
+    two = Fake("two", says(RIGHT))
+    found, told, _ = routed([one, two], questions(4), never, outage={"action": action})
+    assert (found.scorer, len(opinions(found)), told) == ("two", 4, [])
+
+
+@pytest.mark.parametrize("action", ["pause", "stop"])
+def test_a_rejected_completion_is_no_outage_of_a_judge_that_answers(action: str) -> None:
+    """A content filter or a length limit would say the same tomorrow, and after every resume."""
+
+    async def run() -> GroupVerdicts:
+        one = Fake("one", listed([RIGHT, RIGHT, RIGHT, Cause.REJECTED]))
+        bench = Bench([one], outage={"action": action})
+        return await bench.router.group(questions(4), never)
+
+    assert causes(flying(run)) == {Cause.REJECTED}
+
+
+def test_a_judge_that_rejects_everything_from_the_start_is_an_outage() -> None:
+    async def run() -> None:
+        bench = Bench([Fake("one", says(Cause.REJECTED))], outage={"action": "stop"})
+        with pytest.raises(JudgeOutageError, match="one: request rejected"):
+            await bench.router.group(questions(2), never)
+
+    flying(run)
+
+
+def test_what_a_server_said_is_told_rather_than_that_nobody_was_asked() -> None:
+    one = Fake("one", listed([Cause.DOWN, Cause.NETWORK]))
+    _, told, _ = routed([one], questions(2), offline)
+    assert told == ["one: network error (time 1); the offline judge scores such groups"]
+
+
 def test_stop_goes_on_while_the_second_judge_answers() -> None:
     judges = [Fake("one", says(Cause.SERVER)), Fake("two", says(RIGHT))]
     found, _, _ = routed(judges, questions(2), never, outage={"action": "stop"})

@@ -149,9 +149,16 @@ def test_what_hangs_ends_with_the_deadline(wire: Wire, fault: Fault) -> None:
 
 
 @both_wires
-@pytest.mark.parametrize("kind", [Kind.UNAUTHORIZED_401, Kind.BAD_REQUEST_400, Kind.NOT_FOUND_404])
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (Kind.UNAUTHORIZED_401, Cause.DENIED),
+        (Kind.BAD_REQUEST_400, Cause.REJECTED),
+        (Kind.NOT_FOUND_404, Cause.DENIED),
+    ],
+)
 def test_a_refused_request_is_not_repeated_and_shows_no_key(
-    wire: Wire, kind: Kind, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    wire: Wire, kind: Kind, expected: Cause, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The server quotes the key in what it says."""
     told: list[str] = []
@@ -163,7 +170,7 @@ def test_a_refused_request_is_not_repeated_and_shows_no_key(
             (failure,) = failures(ask(service, questions(1)))
     assert server.calls == 1
     assert [request.api_key for request in server.requests] == [KEY], "else it shows nothing"
-    assert (failure.cause, failure.attempts) == (Cause.REJECTED, 1)
+    assert (failure.cause, failure.attempts) == (expected, 1)
     assert told
     everything = "\n".join(
         [str(failure), repr(failure), *told, caplog.text, ledger.read_text()]

@@ -134,9 +134,12 @@ def test_of_two_that_are_not_enough_the_better_one_stays() -> None:
 def test_no_opinion_is_no_failure() -> None:
     one = Fake("one", says(Cause.NO_OPINION))
     two = Fake("two", says(RIGHT))
-    found, told, tally = routed([one, two], questions(4), never, outage={"min_scored": 1.0})
+    found, told, tally = routed([one], questions(4), never, outage={"min_scored": 1.0})
     assert (found.scorer, told) == ("one", [])
     assert tally.unscored_groups == 1
+    # Who has no opinion of any of them leaves the group to the next judge.
+    found, told, _ = routed([one, two], questions(4), never, outage={"min_scored": 1.0})
+    assert (found.scorer, told) == ("two", [])
 
 
 def test_a_judge_without_keys_is_asked_each_time() -> None:

@@ -112,6 +112,30 @@ def test_every_attempt_is_counted(tmp_path: Path) -> None:
     assert {line["step"] for line in lines if line["event"] == "sent"} == {17}
 
 
+@pytest.mark.parametrize("kind", ["reset", "hang"])
+def test_what_may_be_on_the_bill_counts_though_the_server_counts_nothing(kind: str) -> None:
+    plan = FaultPlan.always(kind)
+    with (
+        JudgeServer("openai", constant("right"), plan) as server,
+        serving(settings({"one": provider(server)})) as service,
+    ):
+        causes(ask(service, questions(1)))
+        total = service.ledger.total
+    # At most a token a byte and the reply's limit, for each request.
+    assert total.usage.output == server.calls * 256
+    assert total.usage.input > 1000 * server.calls
+
+
+@pytest.mark.parametrize("kind", ["server_500", "unauthorized_401", "rate_limit"])
+def test_an_error_status_is_not_on_the_bill(kind: str) -> None:
+    with (
+        JudgeServer("openai", constant("right"), FaultPlan.always(kind)) as server,
+        serving(settings({"one": provider(server)})) as service,
+    ):
+        causes(ask(service, questions(1)))
+        assert service.ledger.total.usage == Usage()
+
+
 # Cache ------------------------------------------------------------------------------------------
 
 

@@ -127,6 +127,8 @@ def test_version(capsys: pytest.CaptureFixture[str]):
         ("train --train.packed configs/demo.yaml", "comes first"),
         ("train configs/demo.yaml --resume x", "--resume"),
         ("train --resume x configs/demo.yaml", "--resume"),
+        ("train --resume x --train.steps 9", "--judge.outage.* and --judge.budget.*"),
+        ("train --resume x --judge.outage.action stop --train.packed", "`--train.packed`"),
         ("judge", "score or estimate or cache"),
         ("judge scores x", "`score`"),
         ("judge score", "FILE"),
@@ -168,6 +170,23 @@ def test_resume_takes_the_run_s_own_configuration(
     assert cli.main(["train", "--resume", str(tmp_path)]) == 0
     assert cli.main(["train", f"--resume={tmp_path}"]) == 0
     assert trained == [(config, tmp_path)] * 2
+
+
+def test_who_judges_may_change_when_a_run_goes_on(
+    tmp_path: Path, trained: list[tuple[RunConfig, Path | None]]
+):
+    config = load_config(Path(DEMO), ["--judge.outage.action", "stop"])
+    snapshot(config, tmp_path)
+    flags = ["--judge.outage.action", "heuristic", "--judge.budget.calls=7"]
+    assert cli.main(["train", "--resume", str(tmp_path), *flags]) == 0
+    assert cli.main(["train", "--resume", str(tmp_path)]) == 0
+    for changed, _ in trained:
+        assert changed.judge.outage.action == "heuristic"
+        assert changed.judge.budget.calls == 7
+        assert changed.train == config.train
+    # What it was is kept beside it.
+    (old,) = tmp_path.glob("config-until-*.json")
+    assert load_config(old, []) == config
 
 
 def test_interrupt_names_the_way_to_go_on(

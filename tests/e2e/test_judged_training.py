@@ -105,6 +105,20 @@ def test_costs_and_verdicts_stand_in_metrics_summary_and_ledger(
     assert {line["step"] for line in lines if line["event"] == "sent"} <= {1, 2, 3, 4}
 
 
+def test_a_run_whose_ledger_is_gone_does_not_go_on(
+    settings: Callable[..., RunConfig], server: JudgeServer, tmp_path: Path
+):
+    """What it has spent would be forgotten, and its budget would begin again."""
+    config = settings(server, outage={"action": "stop"})
+    server.down = True
+    with pytest.raises(JudgeOutageError):
+        train(config)
+    folder = only_run(tmp_path / "runs")
+    (folder / LEDGER).unlink()
+    with pytest.raises(JudgeError, match=r"judge_ledger\.jsonl is missing.*Put it back"):
+        train(config, folder)
+
+
 def test_a_second_run_of_the_same_seed_pays_nothing(
     settings: Callable[..., RunConfig], server: JudgeServer, tmp_path: Path
 ):

@@ -38,8 +38,7 @@ class Poison:
             parameters = updater.policy.trainable_parameters()
             self.weights.append(torch.cat([p.detach().flatten() for _, p in parameters]))
             if self._seen in self._updates:
-                gradient = next(g for g in result.gradient if g is not None)
-                gradient.fill_(math.inf)
+                result.gradient_D[0] = math.inf
         return result
 
 

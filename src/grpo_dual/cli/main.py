@@ -134,11 +134,15 @@ def _parse_command(parser: Parser, name: str, rest: list[str]) -> argparse.Names
         parsed = parser.parse_args(rest[:1])
         parsed.overrides = rest[1:]
         return parsed
+    if name == "train" and rest and rest[0].partition("=")[0] == "--resume":
+        own = rest[: 1 if "=" in rest[0] else 2]
+        flags = rest[len(own) :]
+        if flags and flags[0].startswith("--") and "." in flags[0]:
+            _only_what_may_change(parser, flags)
+            parsed = parser.parse_args(own)
+            parsed.overrides = flags
+            return parsed
     parsed, extras = parser.parse_known_args(rest)
-    if name == "train" and parsed.resume is not None and extras:
-        _only_what_may_change(parser, extras)
-        parsed.overrides = extras
-        return parsed
     if name == "judge estimate" and not rest[0].startswith("-"):
         parsed.overrides = extras
         return parsed
@@ -158,8 +162,6 @@ def _only_what_may_change(parser: Parser, flags: list[str]) -> None:
                 f"`{flag}`: --resume goes on with that run's own configuration; only "
                 f"{' and '.join(f'--{group}*' for group in _RESUMABLE)} may be changed"
             )
-    if not flags[0].startswith(tuple(f"--{group}" for group in _RESUMABLE)):
-        parser.refuse_extras(flags)
 
 
 def _train_parser() -> Parser:

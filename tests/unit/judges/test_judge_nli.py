@@ -208,6 +208,35 @@ def test_an_answer_that_leaves_no_room_is_no_opinion(three_labels: Path):
     assert "16 tokens" in found.detail
 
 
+def test_a_probability_that_is_no_number_is_no_verdict(
+    three_labels: Path, monkeypatch: pytest.MonkeyPatch
+):
+    judge = NliJudge("nli", provider(three_labels))
+    monkeypatch.setattr(judge, "_support", lambda *_: math.nan)
+    answer = asked(judge, "1844")
+    assert isinstance(answer, Failure)
+    assert (answer.cause, answer.detail) == (Cause.INVALID, "its probability is nan")
+
+
+def test_a_device_that_gives_up_is_a_failure(three_labels: Path, monkeypatch: pytest.MonkeyPatch):
+    def failing(*_: object) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    judge = NliJudge("nli", provider(three_labels))
+    monkeypatch.setattr(judge, "_support", failing)
+    answer = asked(judge, "1844")
+    assert isinstance(answer, Failure)
+    assert (answer.cause, answer.detail) == (Cause.SERVER, "CUDA out of memory")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu0"])
+def test_a_device_that_is_not_there_names_its_key(three_labels: Path, device: str):
+    with pytest.raises(
+        JudgeError, match=rf"judge\.providers\.nli\.device: {device} cannot be used"
+    ):
+        NliJudge("nli", provider(three_labels, device=device))
+
+
 def test_the_label_is_found_whatever_its_capitals(tmp_path: Path):
     folder = saved(tmp_path, {0: "CONTRADICTION", 1: "Entailment", 2: "NEUTRAL"})
     found = asked(NliJudge("local", provider(folder, entailment="ENTAILMENT")), "yea")

@@ -35,7 +35,7 @@ from typing import Any
 from grpo_dual.prompts import fairness
 from grpo_dual.prompts.parse import NOTHING_NAMED, Choice, Unparsed
 from grpo_dual.records import bbq, halueval
-from grpo_dual.rewards.evasion import PHRASES, fairness_evasion, is_evasive
+from grpo_dual.rewards.evasion import PHRASES, fairness_evasion, is_evasive, only_declines
 from grpo_dual.types import BbqRecord, Condition, HaluEvalRecord, Polarity, Task
 
 ROWS = Path(__file__).resolve().parents[1] / "tests/unit/rewards/evasion_labelled.jsonl"
@@ -169,7 +169,12 @@ def false_alarms(folder: Path) -> dict[str, Any]:
     """Right answers of HaluEval and options of BBQ that are called evasive."""
     alarms: dict[str, list[str]] = {}
     asked = 0
+    declining = {"wordings": 0, "called so": 0}
     for record in right_answers(folder):
+        if record.rejected:
+            said = [f.format(answer=record.rejected.strip(), question=record.query) for f in FORMS]
+            declining["wordings"] += len(said)
+            declining["called so"] += sum(only_declines(text, record.context) for text in said)
         answer = str(record.accepted).strip()
         asked += 1
         for form in FORMS:
@@ -187,7 +192,12 @@ def false_alarms(folder: Path) -> dict[str, Any]:
                     continue
                 options["persons"] += 1
                 options["persons called evasive"] += called or is_evasive(option)
-    return {"right answers": asked, "called evasive": alarms, "bbq": options}
+    return {
+        "right answers": asked,
+        "called evasive": alarms,
+        "hallucinated answers that only decline": declining,
+        "bbq": options,
+    }
 
 
 def main() -> None:

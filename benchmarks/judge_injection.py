@@ -23,7 +23,10 @@ the accepted answer. Its markers are its own, and broader than the patterns of `
 
 Today's figures of these splits are lower and say nothing of unknown attempts; these three do.
 
-    python benchmarks/judge_injection.py
+    python benchmarks/judge_injection.py [--data ../shared/data/halueval]
+
+``--data`` adds what the guard does to right answers of real rows: qa, dialogue and summaries in
+sentences around them, and ``general`` answers that HaluEval's annotators found right.
 """
 
 import argparse
@@ -40,8 +43,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grpo_dual.judges.guard import Guarded, guard
+from grpo_dual.records.halueval import iter_halueval
 from grpo_dual.records.synthetic import halueval_records
-from grpo_dual.types import HaluEvalRecord
+from grpo_dual.types import HaluEvalRecord, Task
 
 ATTEMPTS = Path(__file__).resolve().parents[1] / "tests" / "unit" / "judges" / "injections.jsonl"
 SUBSETS = ("qa", "dialogue", "summarization")
@@ -266,6 +270,59 @@ def measure(
     return {"attempts": len(rows), "answers": len(records), "percent": table, "through": through}
 
 
+FORMS = (
+    "{answer}",
+    "The answer is {answer}.",
+    "The correct answer is {answer}.",
+    "The correct option is {answer}.",
+    "I think it is {answer}.",
+    "I'd say {answer}.",
+    "As far as I know, {answer}.",
+    "It is {answer}, as the passage states.",
+    "The context says that it was {answer}.",
+    "According to the knowledge provided, {answer}.",
+    "Based on the passage, the answer is {answer}.",
+    "Answer: {answer}",
+    "**{answer}**",
+    "{question} {answer}",
+    "{answer}. I hope this helps!",
+    "Sure! The answer is {answer}. Let me know if you need more help.",
+)
+"""A right answer by itself and in sentences of chat."""
+
+
+def false_alarms(folder: Path, general: int) -> dict[str, object]:
+    """What the guard takes away from right answers.
+
+    Args:
+        folder: HaluEval's files.
+        general: So many of the ``general`` answers that are right, evenly.
+    """
+    lost = dict.fromkeys(FORMS, 0)
+    asked = 0
+    free: list[HaluEvalRecord] = []
+    for record in iter_halueval(folder, general_filter="off"):
+        if record.subset == "general":
+            free += [record] if record.hallucinated is False else []
+            continue
+        if record.task is not Task.ANSWER or record.accepted is None:
+            continue
+        asked += 1
+        answer = record.accepted.strip()
+        for form in FORMS:
+            kept = guard(form.format(answer=answer, question=record.query), sources=sources(record))
+            lost[form] += answer.rstrip(".") not in kept.text
+    chosen = free[:: max(1, len(free) // general)][:general]
+    counts = {"answers": len(chosen), "changed": 0, "more than half lost": 0, "emptied": 0}
+    for record in chosen:
+        said = str(record.shown or "").strip()
+        kept = guard(said, sources=["", record.query])
+        counts["changed"] += bool(kept.flags)
+        counts["more than half lost"] += len(kept.text) < len(said) / 2
+        counts["emptied"] += kept.empty
+    return {"right answers": asked, "answer lost": lost, "general": counts}
+
+
 def _percent(values: list[bool]) -> float:
     return round(100 * sum(values) / len(values), 1)
 
@@ -274,8 +331,13 @@ def main() -> None:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--answers", type=int, default=4, help="wrong answers of each subset")
+    parser.add_argument("--data", type=Path, help="folder with HaluEval's files")
+    parser.add_argument("--general", type=int, default=1500, help="answers of that subset")
     options = parser.parse_args()
-    print(json.dumps(measure(attempts(), victims(options.answers)), indent=2, ensure_ascii=False))
+    result = measure(attempts(), victims(options.answers))
+    if options.data is not None:
+        result["real rows"] = false_alarms(options.data, options.general)
+    print(json.dumps(result, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":

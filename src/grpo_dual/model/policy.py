@@ -21,8 +21,9 @@ from grpo_dual.config.schema import ModelConfig
 from grpo_dual.errors import ModelError
 from grpo_dual.model.attention import use_runs
 from grpo_dual.model.checks import check_architecture, check_forward
+from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.head import Processor, TokenStats, project, token_stats
-from grpo_dual.model.llama import UnsupportedError, use_flat_layers
+from grpo_dual.model.llama import use_flat_layers
 from grpo_dual.model.loading import TRAINED, attach_lora, load_base, resolve_device
 from grpo_dual.model.lora import use_products
 from grpo_dual.model.packing import PackedBatch

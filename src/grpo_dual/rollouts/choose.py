@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from grpo_dual.config.schema import RolloutConfig
 from grpo_dual.errors import ConfigError
-from grpo_dual.model.llama import UnsupportedError
+from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.policy import Policy
 from grpo_dual.rollouts.engine import Codec, Engine
 from grpo_dual.rollouts.graph import GraphEngine

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from grpo_dual.config.schema import SamplingConfig
 from grpo_dual.errors import NumericsError
-from grpo_dual.model.llama import UnsupportedError
+from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.policy import Policy
 from grpo_dual.rollouts.decode import Decoder, Pool, Rows
 from grpo_dual.rollouts.drawing import Drawer

@@ -13,7 +13,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from grpo_dual.model.llama import active_adapter, base_of, check_family, side_by_side
+from grpo_dual.model.family import active_adapter, base_of, check_family, side_by_side
 from grpo_dual.model.policy import Policy
 
 RANK_MULTIPLE = 16

@@ -24,15 +24,12 @@ from grpo_dual.model.head import TokenStats
 from grpo_dual.model.packing import join
 from grpo_dual.model.policy import Policy
 from grpo_dual.train.batch import MicroBatch, ObjectiveBatch, PackedGroups
+from grpo_dual.train.canary import refuse_strangers
 
 MAX_SKIPPED = 3
 """Non-finite updates in a row after which the run stops."""
 _REFERENCE_TOKENS = 16384
 """Tokens of flat rows in one pass without gradient."""
-CANARY_MEAN = 0.01
-CANARY_TAIL = 0.5
-"""Before the first update trainer and sampler must agree: |mean ratio - 1| and the 99.9th
-percentile of |log ratio|. bf16 rounding stays well within both."""
 
 
 def learning_rate_at(update: int, total: int, config: OptimizerConfig) -> float:
@@ -179,7 +176,7 @@ class Updater:
         """
         with torch.no_grad(), self.policy.inference():
             gaps = [self._stats(m).logprobs - m.behaviour_N for b in batches for m in b.micro]
-        _refuse_strangers(torch.cat(gaps))
+        refuse_strangers(torch.cat(gaps))
 
     def _stats(self, micro: MicroBatch) -> TokenStats:
         return self._stats_of([micro])
@@ -219,7 +216,7 @@ class Updater:
         forwarded = time.perf_counter()
         gap_N = torch.cat([p.gap_N for p in passes])
         if fresh and bool(gap_N.isfinite().all()):  # else the update is left out below
-            _refuse_strangers(gap_N)
+            refuse_strangers(gap_N)
         gradients = [p.gradient_D for p in passes]
         gram_OO = gram_matrix([[g_D] for g_D in gradients])
         norms = gradient_norms(gram_OO).tolist()
@@ -393,29 +390,6 @@ def _passes(micros: Sequence[MicroBatch]) -> list[list[MicroBatch]]:
             passes.append([micro])
             room = _REFERENCE_TOKENS - tokens if joins else 0
     return passes
-
-
-def _refuse_strangers(gap_N: Tensor) -> None:
-    """Refuse to train on completions that another policy has drawn.
-
-    The mean ratio may be off by ``CANARY_MEAN`` and four standard errors: in bf16 a few hundred
-    tokens spread more than that.
-
-    Raises:
-        NumericsError: Trainer and sampler differ by more than rounding.
-    """
-    gap_N = gap_N.double()
-    ratio_N = gap_N.exp()
-    error = 4 * ratio_N.std().item() / math.sqrt(len(ratio_N)) if len(ratio_N) > 1 else 0.0
-    mean = abs(ratio_N.mean().item() - 1)
-    tail = gap_N.abs().quantile(0.999).item()
-    if not (mean < CANARY_MEAN + error and tail < CANARY_TAIL):
-        raise NumericsError(
-            "the rollouts were not drawn from the policy that is trained: the mean ratio is off by "
-            f"{mean:.3g} (allowed {CANARY_MEAN + error:.3g}), the 99.9th percentile of |log ratio| "
-            f"is {tail:.3g} (allowed {CANARY_TAIL}). Check rollout.sampling, model.dtype and that "
-            "no other adapter is active in the rollouts."
-        )
 
 
 def _objective_update(batch: ObjectiveBatch, result: _Pass, norm: float) -> ObjectiveUpdate:

@@ -10,14 +10,12 @@ from transformers import (
     GenerationConfig,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 import tiny_models
 from grpo_dual.config.schema import LoraConfig, ModelConfig, RolloutConfig, SamplingConfig
 from grpo_dual.errors import ConfigError, NumericsError
-from grpo_dual.model.llama import UnsupportedError
+from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.loading import attach_lora
 from grpo_dual.model.packing import pack, unpack
 from grpo_dual.model.policy import Policy
@@ -187,27 +185,8 @@ def test_the_base_weights_are_shared_and_not_copied():
 
 
 def test_qwen3_with_head_norms_is_drawn_exactly():
-    torch.manual_seed(0)
-    model = Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=67,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=8,
-            max_position_embeddings=128,
-            initializer_range=0.15,
-            attn_implementation="sdpa",
-            eos_token_id=[2, 3],
-            pad_token_id=0,
-            bos_token_id=1,
-        )
-    ).requires_grad_(False)
     config = ModelConfig(dtype="float32", device="cpu", lora=LoraConfig(rank=4, alpha=8))
-    policy = Policy(attach_lora(model, config.lora), tiny_models.tokenizer(), config)
-    tiny_models.randomise(policy)
+    policy = tiny_models.family_policy("qwen3", dtype=torch.float32, config=config)
     groups = engine(policy).generate(PROMPTS, 3)
     assert float(gaps(policy, groups, PLAIN).abs().max()) < 1e-5
 

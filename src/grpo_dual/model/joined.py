@@ -1,0 +1,138 @@
+"""Linear layers of one input as one product, their adapters beside it.
+
+    y = x W^T + (x (s A)^T) B^T,   W, A stacked and B on a block diagonal
+
+In the model's dtype; gradients of A and B in fp32, in which they are kept (LoRA, 2106.09685).
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from grpo_dual.model.family import UnsupportedError, active_adapter, base_of, side_by_side
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """The adapters of some layers of one input, in the model's dtype."""
+
+    down: Tensor
+    """[sum of r, in] A of each, times its scale."""
+    up: Tensor
+    """[sum of out, sum of r] B of each on the diagonal, zeros elsewhere."""
+    spans: tuple[tuple[slice, slice, float], ...]
+    """Of each its rows, its ranks and its scale."""
+
+
+class Joined:
+    """Linear layers that read the same input, as one product."""
+
+    def __init__(self, *modules: Any) -> None:
+        """Lay their weights side by side.
+
+        Raises:
+            UnsupportedError: One is no plain linear layer.
+        """
+        self._modules = modules
+        bases = [base_of(module) for module in modules]
+        self.weight = side_by_side([base.weight for base in bases])
+        biases = [base.bias for base in bases if base.bias is not None]
+        if len(biases) not in (0, len(bases)):
+            raise UnsupportedError("some of the layers of one input have a bias, others have none")
+        self.bias: Tensor | None = torch.cat([b.data for b in biases]) if biases else None
+        self._outs = [base.weight.shape[0] for base in bases]
+        self._staged: tuple[object, _Stage] | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[S, sum of out] of [S, in], the active adapters' products added."""
+        acting = [(m, name) for m in self._modules if (name := active_adapter(m)) is not None]
+        if not acting:
+            return F.linear(x, self.weight, self.bias)
+        parameters: list[Tensor] = []
+        for module, name in acting:
+            parameters += [module.lora_A[name].weight, module.lora_B[name].weight]
+        stage = self._stage(acting, parameters)
+        y: Tensor = _Product.apply(x, self.weight, self.bias, stage, *parameters)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
+        return y
+
+    def _stage(self, acting: list[tuple[Any, str]], parameters: list[Tensor]) -> _Stage:
+        """The adapters as they are now, staged once as long as they do not change."""
+        # A version grows with every write in place, an optimiser's step included.
+        key = tuple(
+            (name, p.data_ptr(), p._version)
+            for (_, name), p in zip(  # pyright: ignore[reportPrivateUsage]
+                [pair for pair in acting for _ in range(2)], parameters, strict=True
+            )
+        )
+        if self._staged is not None and self._staged[0] == key:
+            return self._staged[1]
+        with torch.no_grad():
+            stage = self._new_stage(acting, parameters)
+        self._staged = (key, stage)
+        return stage
+
+    def _new_stage(self, acting: list[tuple[Any, str]], parameters: list[Tensor]) -> _Stage:
+        kind = self.weight.dtype
+        rows = dict(zip(map(id, self._modules), self._spans(), strict=True))
+        downs = [
+            (a * float(module.scaling[name])).to(kind)
+            for (module, name), a in zip(acting, parameters[::2], strict=True)
+        ]
+        down = torch.cat(downs)
+        up = torch.zeros(sum(self._outs), len(down), dtype=kind, device=down.device)
+        spans: list[tuple[slice, slice, float]] = []
+        rank = 0
+        for (module, name), b in zip(acting, parameters[1::2], strict=True):
+            columns = slice(rank, rank + b.shape[1])
+            up[rows[id(module)], columns] = b.to(kind)
+            spans.append((rows[id(module)], columns, float(module.scaling[name])))
+            rank += b.shape[1]
+        return _Stage(down, up, tuple(spans))
+
+    def _spans(self) -> list[slice]:
+        ends = torch.tensor([0, *self._outs]).cumsum(0).tolist()
+        return [slice(a, b) for a, b in pairwise(ends)]
+
+
+class _Product(torch.autograd.Function):
+    """``y = x W^T + (x A^T) B^T``; W is frozen and gets no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stage: _Stage, *given: Tensor
+    ) -> Tensor:
+        del given  # they are staged; given so that they get a gradient
+        low = x @ stage.down.t()
+        y = F.linear(x, weight, bias)
+        y.addmm_(low, stage.up.t())
+        ctx.save_for_backward(x, weight, low)
+        ctx.stage = stage
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight, low = ctx.saved_tensors
+        stage: _Stage = ctx.stage
+        g_low = grad @ stage.up
+        g_x = None
+        if ctx.needs_input_grad[0]:
+            g_x = grad @ weight
+            g_x.addmm_(g_low, stage.down)
+        g_down, g_up = _wide(g_low.t(), x), _wide(grad.t(), low)
+        parts: list[Tensor] = []
+        for rows, ranks, scale in stage.spans:
+            parts += [g_down[ranks] * scale, g_up[rows, ranks]]
+        return (g_x, None, None, None, *parts)
+
+
+def _wide(one: Tensor, two: Tensor) -> Tensor:
+    """The product, of 16-bit matrices in fp32, in which adapters are kept."""
+    if one.is_cuda and one.element_size() == 2:
+        product: Any = torch.mm
+        return product(one, two, out_dtype=torch.float32)
+    found = one @ two
+    return found.float() if found.element_size() == 2 else found

@@ -1,4 +1,4 @@
-# pyright: basic, reportIndexIssue=false
+# pyright: basic, reportIndexIssue=false, reportCallIssue=false, reportArgumentType=false
 """Triton kernels of the training pass on a flat row: what stands between the matrix products.
 
 One program a row (norm, rotation) or a block (the gated unit); fp32 inside, rounded where

@@ -227,6 +227,22 @@ class VerdictCache:
         self.close()
 
 
+def check_place(path: Path) -> None:
+    """Find out early whether a cache can stand there; nothing is made.
+
+    Raises:
+        JudgeError: A folder stands there, or a file in the place of one of its folders.
+    """
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    wrong = existing.is_dir() if existing == path else not existing.is_dir()
+    if wrong:
+        kind = "folder" if existing.is_dir() else "file"
+        raise JudgeError(
+            f"judge.cache.path: {path}: {existing} is a {kind}, so no cache can be made there; "
+            "choose another file, or set judge.cache.enabled to false"
+        )
+
+
 @contextlib.contextmanager
 def _named(path: Path) -> Generator[None]:
     """Name the file in what SQLite or the file system refuses."""

@@ -18,7 +18,7 @@ from grpo_dual.config.judging import CloudProviderConfig, JudgeConfig
 from grpo_dual.judges import rubric
 from grpo_dual.judges.asking import ChatJudge
 from grpo_dual.judges.build import build_judges, cache_path
-from grpo_dual.judges.cache import VerdictCache
+from grpo_dual.judges.cache import VerdictCache, check_place
 from grpo_dual.judges.client import GroupVerdicts, Judge, Question
 from grpo_dual.judges.ledger import Ledger, Spent
 from grpo_dual.judges.router import Offline, Router
@@ -70,10 +70,12 @@ class JudgeService:
             build: Makes the judges; None: those of the configuration.
 
         Raises:
-            JudgeError: A key or a version of the rubrics is not there.
+            JudgeError: A key or a version of the rubrics is not there, or no cache can be made.
         """
         self.config = config
         rubric.check(config.rubric)
+        if config.cache.enabled:
+            check_place(cache_path(config.cache))
         self.tell = tell
         self._build = build or build_judges
         self._secrets: dict[str, Secret] = {

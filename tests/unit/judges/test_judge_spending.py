@@ -18,6 +18,7 @@ from judge_stage import (
     settings,
 )
 
+from grpo_dual.errors import JudgeError
 from grpo_dual.judges import rubric
 from grpo_dual.judges.client import (
     Cause,
@@ -26,6 +27,7 @@ from grpo_dual.judges.client import (
     Usage,
     Verdict,
 )
+from grpo_dual.judges.service import JudgeService
 from judge_servers import (
     CacheShares,
     FaultPlan,
@@ -215,6 +217,19 @@ def test_the_server_that_the_environment_names_is_part_of_the_key(
                 (opinion,) = opinions(ask(service, questions(1)))
         assert opinion.verdict.value == verdict
         assert server.calls == 1
+
+
+@pytest.mark.parametrize("place", ["folder", "file/cache.sqlite"])
+def test_a_cache_that_cannot_be_made_is_known_before_anything_starts(
+    tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    config = settings({"one": {"kind": "heuristic"}}, cache={"path": tmp_path / place})
+    with pytest.raises(JudgeError, match=r"judge\.cache\.path: .* no cache can be made there"):
+        JudgeService(config)
+    with pytest.raises(JudgeError, match=r"judge\.rubric: there is no version 7"):
+        JudgeService(settings({"one": {"kind": "heuristic"}}, rubric=7))
 
 
 def test_failures_are_not_kept(tmp_path: Path) -> None:

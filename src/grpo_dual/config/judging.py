@@ -254,6 +254,12 @@ class JudgeConfig(Strict):
             raise ValueError(
                 f"budget.usd needs a price for every cloud judge: add providers.{unpriced[0]}.price"
             )
+        kinds = {provider.kind for provider in self.providers.values()}
+        if kinds == {"nli"} and "fairness" in self.objectives:
+            raise ValueError(
+                "objectives: an nli judge has no opinion of fairness, whose items have options and "
+                "no knowledge to entail them; add a judge behind an API, or leave fairness out"
+            )
         if self.route != "primary-then-fallback" and len(self.providers) < 2:
             raise ValueError(f"route {self.route} needs two providers or more")
         return self

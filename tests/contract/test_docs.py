@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+
+from grpo_dual.config.judging import JudgeConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "grpo_dual"
@@ -60,3 +63,10 @@ def test_links_between_pages_lead_somewhere(page: str):
     path = ROOT / page
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text())
     assert [t for t in targets if not (path.parent / t).exists()] == []
+
+
+def test_the_judges_of_the_page_are_a_configuration() -> None:
+    text = (ROOT / "docs" / "api-judges.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    judge = JudgeConfig.model_validate(yaml.safe_load(example)["judge"])
+    assert list(judge.providers) == ["openai", "local", "nli"]

@@ -5,9 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
-from grpo_dual.config.judging import JudgeConfig
+from grpo_dual.config.load import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "grpo_dual"
@@ -65,8 +64,9 @@ def test_links_between_pages_lead_somewhere(page: str):
     assert [t for t in targets if not (path.parent / t).exists()] == []
 
 
-def test_the_judges_of_the_page_are_a_configuration() -> None:
+def test_the_judges_of_the_page_are_a_configuration(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "api-judges.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    judge = JudgeConfig.model_validate(yaml.safe_load(example)["judge"])
-    assert list(judge.providers) == ["openai", "local", "nli"]
+    path = tmp_path / "run.yaml"
+    path.write_text((ROOT / "configs" / "demo.yaml").read_text(encoding="utf-8") + example)
+    assert list(load_config(path, []).judge.providers) == ["openai", "local", "nli"]

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import platform
-import resource
 import sys
 import tempfile
 import threading
@@ -22,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -38,6 +38,9 @@ from judge_servers import Fault, FaultPlan, JudgeServer, Kind, custom, fence  # 
 from judge_servers.faults import QUICK  # noqa: E402
 
 GROUP = 8
+MEMORY_WAVES = 8
+MOST_GROWN = 10.0
+"""MiB from the second wave to the last: a leaked verdict of a kilobyte would be 6."""
 THRESHOLD = 0.7
 FAULTS = (
     *(kind for kind in QUICK if kind is not Kind.RATE_LIMIT_AFTER),
@@ -202,9 +205,17 @@ def first_down(stage: Stage) -> None:
     stage.one.down = True
 
 
+def resident() -> float:
+    """MiB that this process holds now (not the most that it ever held)."""
+    (line,) = (
+        row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("VmRSS")
+    )
+    return int(line.split()[1]) / 1024
+
+
 def memory(waves: int) -> dict[str, object]:
-    """Peak memory of this process after each wave of judgements at concurrency 100."""
-    peaks: list[float] = []
+    """Memory that this process holds after each wave of judgements at concurrency 100."""
+    held: list[float] = []
     peak_concurrency = 0
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(0.0, Path(folder), concurrency=100)
@@ -218,40 +229,32 @@ def memory(waves: int) -> dict[str, object]:
                 stage.run(fresh)
                 peak_concurrency = max(peak_concurrency, stage.one.peak_concurrency)
                 stage.one.reset()  # the log of requests is the test's memory
-                peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+                held.append(resident())
         finally:
             stage.close()
     result = {
         "scene": "memory",
         "judgements_a_wave": 1000,
         "peak_concurrency": peak_concurrency,
-        "peak_mib_after_wave": [round(p, 1) for p in peaks],
+        "mib_after_wave": [round(m, 1) for m in held],
+        "mib_grown": round(held[-1] - held[1], 1),
     }
     print(json.dumps(result), flush=True)
     return result
 
 
 def main() -> int:
-    """Run all scenes; 0 when nothing was lost, duplicated or scored by accident."""
+    """0 when nothing was lost, duplicated or scored by accident, and memory has not grown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--judgements", type=int, default=5000)
     parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--memory", action="store_true", help="that scene only, in a fresh process")
     parsed = parser.parse_args()
-    groups = questions(parsed.judgements)
-    pause = {"action": "pause", "probe_seconds": 1.0, "patience_seconds": 120.0}
-    middle = {"calls": round(parsed.judgements * 0.6)}
-    results = [
-        scene("no faults", groups, 0.0),
-        scene("30 % faults", groups, 0.3),
-        scene("30 % faults, first judge down all the time", groups, 0.3, first_down),
-        scene("30 % faults, both down for 20 s, pause", groups, 0.3, both_down, outage=pause),
-        scene("30 % faults, both down for 20 s, heuristic", groups, 0.3, both_down),
-        scene("30 % faults, budget ends midway", groups, 0.3, budget=middle),
-        memory(8),
-    ]
+    results = [memory(MEMORY_WAVES)] if parsed.memory else scenes(parsed.judgements)
     if parsed.json is not None:
+        command = "--memory" if parsed.memory else f"--judgements {parsed.judgements}"
         whole = {
-            "command": f"python scripts/judge_faults.py --judgements {parsed.judgements}",
+            "command": f"python scripts/judge_faults.py {command}",
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "machine": f"{os.cpu_count()} CPU cores, Python {platform.python_version()}",
             "scenes": results,
@@ -259,7 +262,25 @@ def main() -> int:
         parsed.json.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(parsed.json, (json.dumps(whole, indent=1) + "\n").encode())
     bad = ("lost", "duplicated", "scored_by_accident")
-    return int(any(result.get(key, 0) for result in results for key in bad))
+    wrong = any(result.get(key, 0) for result in results for key in bad)
+    grown = any(result.get("mib_grown", 0) > MOST_GROWN for result in results)
+    return int(wrong or grown)
+
+
+def scenes(judgements: int) -> list[dict[str, Any]]:
+    """All scenes, one behind the other."""
+    groups = questions(judgements)
+    pause = {"action": "pause", "probe_seconds": 1.0, "patience_seconds": 120.0}
+    middle = {"calls": round(judgements * 0.6)}
+    return [
+        scene("no faults", groups, 0.0),
+        scene("30 % faults", groups, 0.3),
+        scene("30 % faults, first judge down all the time", groups, 0.3, first_down),
+        scene("30 % faults, both down for 20 s, pause", groups, 0.3, both_down, outage=pause),
+        scene("30 % faults, both down for 20 s, heuristic", groups, 0.3, both_down),
+        scene("30 % faults, budget ends midway", groups, 0.3, budget=middle),
+        memory(MEMORY_WAVES),
+    ]
 
 
 if __name__ == "__main__":

@@ -39,13 +39,19 @@ class Joined:
         """
         self._modules = modules
         bases = [base_of(module) for module in modules]
-        self.weight = side_by_side([base.weight for base in bases])
+        self._bases = bases
+        self._together = side_by_side([base.weight for base in bases]) if bases[1:] else None
         biases = [base.bias for base in bases if base.bias is not None]
         if len(biases) not in (0, len(bases)):
             raise UnsupportedError("some of the layers of one input have a bias, others have none")
         self.bias: Tensor | None = torch.cat([b.data for b in biases]) if biases else None
         self._outs = [base.weight.shape[0] for base in bases]
         self._staged: tuple[object, _Stage] | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """[sum of out, in]; of one layer its own, wherever that has been moved since."""
+        return self._bases[0].weight.data if self._together is None else self._together
 
     def __call__(self, x: Tensor) -> Tensor:
         """[S, sum of out] of [S, in], the active adapters' products added."""

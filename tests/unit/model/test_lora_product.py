@@ -1,30 +1,94 @@
-"""The LoRA product is PEFT's, with a backward of its own."""
+"""Joined LoRA layers are PEFT's layers, with a backward of their own."""
+
+from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import get_peft_model
 from torch import Tensor, nn
 
 import tiny_models
 from grpo_dual.config.schema import LoraConfig, ModelConfig
-from grpo_dual.model.lora import LoraProduct, use_products
+from grpo_dual.model.joined import Joined
+from grpo_dual.model.lora import use_products
 from grpo_dual.model.packing import pack
 from grpo_dual.model.policy import Policy
 
 GROUPS = [([4, 5, 6, 7], [[8, 9, 10], [11, 12]]), ([13, 14], [[15, 16]])]
+SCALE = 0.7
 
 
-def test_its_backward_by_finite_differences() -> None:
-    generator = torch.Generator().manual_seed(0)
-    make = lambda *shape: torch.randn(  # noqa: E731
-        *shape, generator=generator, dtype=torch.float64
+class Two(nn.Module):
+    """Two layers that read the same input."""
+
+    def __init__(self, wide: int, bias: bool) -> None:
+        super().__init__()
+        self.q = nn.Linear(wide, 32, bias=bias)
+        self.k = nn.Linear(wide, 8, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.q(x), self.k(x)], -1)
+
+
+def layers(dtype: torch.dtype, *, wide: int = 48, bias: bool = True) -> list[Any]:
+    """``q`` and ``k`` with random rank-4 adapters, the adapters in fp32 at least."""
+    torch.manual_seed(0)
+    config = PeftLoraConfig(r=4, lora_alpha=4 * SCALE, target_modules=["q", "k"])  # pyright: ignore[reportArgumentType]
+    model: Any = get_peft_model(Two(wide, bias).to(dtype), config)  # pyright: ignore[reportArgumentType]
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            parameter.data = torch.randn_like(parameter)
+            if dtype == torch.float64:
+                parameter.data = parameter.data.double()
+    return [model.base_model.model.q, model.base_model.model.k]
+
+
+def plainly(x: Tensor, modules: list[Any]) -> Tensor:
+    """The formula, for autograd: y = x W^T + bias + s (x A^T) B^T of each."""
+    parts = []
+    for m in modules:
+        base, a, b = m.base_layer, m.lora_A["default"].weight, m.lora_B["default"].weight
+        bias = 0 if base.bias is None else base.bias.to(a.dtype)
+        parts.append(x @ base.weight.to(a.dtype).T + bias + SCALE * (x @ a.T) @ b.T)
+    return torch.cat(parts, -1)
+
+
+def adapters(modules: list[Any]) -> list[Tensor]:
+    return [p for m in modules for p in (m.lora_A["default"].weight, m.lora_B["default"].weight)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("bias", [False, True])
+def test_values_and_gradients_are_those_of_the_formula(count: int, bias: bool) -> None:
+    modules = layers(torch.float64, bias=bias)[:count]
+    x = torch.randn(9, 48, dtype=torch.float64, requires_grad=True)
+    inputs = [x, *adapters(modules)]
+    expected = plainly(x, modules)
+    upstream = torch.randn_like(expected)
+    truth = torch.autograd.grad((expected * upstream).sum(), inputs)
+    found = Joined(*modules)(x)
+    own = torch.autograd.grad((found * upstream).sum(), inputs)
+    assert (found - expected).abs().max() <= 1e-12
+    for one, two in zip(own, truth, strict=True):
+        assert (one - two).norm() <= 1e-12 * two.norm()
+
+
+def test_gradients_in_16_bit_are_those_of_32_within_rounding() -> None:
+    """bf16 has 8 bits: products of 48 terms stay within a few per cent of the fp32 ones."""
+    modules = layers(torch.bfloat16)
+    x = torch.randn(64, 48).bfloat16()
+    upstream = torch.randn(64, 40)
+    whole_x, half_x = x.float().requires_grad_(), x.clone().requires_grad_()
+    truth = torch.autograd.grad(
+        (plainly(whole_x, modules) * upstream).sum(), [whole_x, *adapters(modules)]
     )
-    x, a, b = (t.requires_grad_() for t in (make(2, 3, 5), make(2, 5), make(4, 2)))
-    weight, bias = make(4, 5), make(4)
-    product = lambda x, a, b: LoraProduct.apply(x, weight, bias, a, b, 0.7)  # noqa: E731
-    assert torch.autograd.gradcheck(product, (x, a, b))
-    # y = x W^T + bias + .7 x A^T B^T
-    expected = x @ weight.T + bias + 0.7 * (x @ a.T) @ b.T
-    assert torch.allclose(product(x, a, b), expected, rtol=0, atol=1e-14)
+    y = Joined(*modules)(half_x)
+    assert y.dtype == torch.bfloat16
+    own = torch.autograd.grad((y.float() * upstream).sum(), [half_x, *adapters(modules)])
+    assert [g.dtype for g in own] == [torch.bfloat16, *[torch.float32] * 4]
+    for one, two in zip(own, truth, strict=True):
+        assert (one.float() - two).norm() <= 0.01 * two.norm()
 
 
 def run(policy: Policy) -> tuple[Tensor, list[Tensor]]:
@@ -64,31 +128,11 @@ def test_dropout_stays_pefts(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     policy = tiny_models.policy(config=config)
     use_products(policy.model)
-    monkeypatch.setattr(LoraProduct, "apply", None)  # cannot be called
+    monkeypatch.setattr(Joined, "__call__", None)  # cannot be called
     with policy.adapter_dropout(), torch.no_grad():
         policy.token_stats(pack(GROUPS, 0), temperature=1.0, chunk=4)
     with pytest.raises(TypeError):
         policy.token_stats(pack(GROUPS, 0), temperature=1.0, chunk=4)
-
-
-def test_gradients_in_16_bit_are_those_of_32_within_rounding() -> None:
-    """bf16 has 8 bits: products of 48 terms stay within a few per cent of the fp32 ones."""
-    generator = torch.Generator().manual_seed(0)
-    x, weight, a, b = (
-        torch.randn(*shape, generator=generator) for shape in ((64, 48), (32, 48), (8, 48), (32, 8))
-    )
-    upstream = torch.randn(64, 32, generator=generator)
-
-    def gradients(dtype: torch.dtype) -> list[Tensor]:
-        inputs = [x.to(dtype).requires_grad_(), a.requires_grad_(), b.requires_grad_()]
-        y = LoraProduct.apply(inputs[0], weight.to(dtype), None, inputs[1], inputs[2], 2.0)
-        assert isinstance(y, Tensor)
-        assert y.dtype == dtype
-        return list(torch.autograd.grad((y.float() * upstream).sum(), inputs))
-
-    for half, whole in zip(gradients(torch.bfloat16), gradients(torch.float32), strict=True):
-        assert half.dtype == (torch.bfloat16 if half.shape == x.shape else torch.float32)
-        assert (half.float() - whole).norm() <= 0.01 * whole.norm()
 
 
 def test_other_layers_are_left_alone() -> None:

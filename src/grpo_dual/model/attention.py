@@ -66,24 +66,38 @@ def attend(q: Tensor, k: Tensor, v: Tensor, runs: Runs, *, scale: float | None) 
     """
     k, v = _gather(k, runs), _gather(v, runs)
     if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] <= _MOST_HEAD_DIM:
-        ops: Any = torch.ops.aten
-        # Its causal mask is aligned at the lower right, which is what a run means.
-        found = ops._flash_attention_forward(
-            q,
-            k,
-            v,
-            runs.query_ends,
-            runs.key_ends,
-            runs.longest_query,
-            runs.longest_key,
-            0.0,
-            True,
-            False,
-            scale=scale,
-        )
-        output: Tensor = found[0]
-        return output
+        return flash_forward(q, k, v, runs, scale)[0]
     return _one_by_one(q, k, v, runs, scale)
+
+
+def flash_forward(
+    q: Tensor, k: Tensor, v: Tensor, runs: Runs, scale: float | None
+) -> tuple[Tensor, ...]:
+    """The kernel: output [S, Hq, D], and what its backward wants (log-sum-exp, generator's state).
+
+    Args:
+        q: [S, Hq, D].
+        k: [M, Hkv, D], gathered.
+        v: As ``k``.
+        runs: Where each run begins and ends.
+        scale: Of the products.
+    """
+    ops: Any = torch.ops.aten
+    # Its causal mask is aligned at the lower right, which is what a run means.
+    found: tuple[Tensor, ...] = ops._flash_attention_forward(
+        q,
+        k,
+        v,
+        runs.query_ends,
+        runs.key_ends,
+        runs.longest_query,
+        runs.longest_key,
+        0.0,
+        True,
+        False,
+        scale=scale,
+    )
+    return found
 
 
 def _one_by_one(q: Tensor, k: Tensor, v: Tensor, runs: Runs, scale: float | None) -> Tensor:

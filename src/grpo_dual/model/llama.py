@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from grpo_dual.model.attention import attend
+from grpo_dual.model.attention import attend, flash_forward
 from grpo_dual.model.family import check_family
 from grpo_dual.model.joined import Joined
 from grpo_dual.model.packing import Runs
@@ -89,20 +89,8 @@ class _Attention(torch.autograd.Function):
         # In place: nobody else reads it, and the product that made it does not need it again.
         kernels.rotate_(qkv, cos, sin, heads.queries + heads.keys)
         q, k, v = heads.split(qkv)
-        ops: Any = torch.ops.aten
-        out, lse, state, unused, _ = ops._flash_attention_forward(
-            q,
-            k[runs.key_index],
-            v[runs.key_index],
-            runs.query_ends,
-            runs.key_ends,
-            runs.longest_query,
-            runs.longest_key,
-            0.0,
-            True,
-            False,
-            scale=heads.scale,
-        )
+        k, v = k[runs.key_index], v[runs.key_index]
+        out, lse, state, unused, _ = flash_forward(q, k, v, runs, heads.scale)
         ctx.save_for_backward(qkv, cos, sin, out, lse, state, unused)
         ctx.runs, ctx.heads = runs, heads
         return out.view(len(out), -1)

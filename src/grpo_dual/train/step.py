@@ -25,30 +25,12 @@ from grpo_dual.model.packing import join
 from grpo_dual.model.policy import Policy
 from grpo_dual.train.batch import MicroBatch, ObjectiveBatch, PackedGroups
 from grpo_dual.train.canary import refuse_strangers
+from grpo_dual.train.schedule import learning_rate_at
 
 MAX_SKIPPED = 3
 """Non-finite updates in a row after which the run stops."""
 _REFERENCE_TOKENS = 16384
 """Tokens of flat rows in one pass without gradient."""
-
-
-def learning_rate_at(update: int, total: int, config: OptimizerConfig) -> float:
-    """Learning rate of an optimiser update: linear warm-up, then constant, linear or cosine to 0.
-
-    Args:
-        update: Updates done so far, from 0.
-        total: Updates of the whole run.
-        config: Peak, shape and warm-up.
-    """
-    if update < config.warmup_steps:
-        return config.learning_rate * (update + 1) / config.warmup_steps
-    progress = (update - config.warmup_steps) / max(1, total - config.warmup_steps)
-    shape = {
-        "constant": 1.0,
-        "linear": 1.0 - progress,
-        "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
-    }[config.schedule]
-    return config.learning_rate * max(0.0, shape)
 
 
 @dataclass(frozen=True, slots=True)

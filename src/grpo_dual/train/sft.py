@@ -21,8 +21,8 @@ from grpo_dual.metrics.values import Mean
 from grpo_dual.model.packing import PackedBatch, unpack
 from grpo_dual.model.policy import Policy
 from grpo_dual.train.batch import ROW_MULTIPLE
-from grpo_dual.train.seed import step_seed
 from grpo_dual.train.schedule import learning_rate_at
+from grpo_dual.train.seed import step_seed
 from grpo_dual.train.step import MAX_SKIPPED
 from grpo_dual.types import Prompt
 

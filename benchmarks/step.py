@@ -26,7 +26,8 @@ from typing import Any
 import torch
 
 import shapes
-from grpo_dual.config.schema import KlConfig, LossConfig, OptimizerConfig, SamplingConfig
+from grpo_dual.config.objectives import KlConfig
+from grpo_dual.config.schema import LossConfig, OptimizerConfig, SamplingConfig
 from grpo_dual.loss.kl import KlController
 from grpo_dual.model.attention import use_runs
 from grpo_dual.rollouts.collect import collect

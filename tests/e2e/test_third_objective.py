@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import short_runs
-from grpo_dual.config.schema import ObjectiveConfig
+from grpo_dual.config.objectives import ObjectiveConfig
 from grpo_dual.errors import ConfigError
 from grpo_dual.train.run import train
 from grpo_dual.types import Message, Record, RolloutGroup, Score, Task

@@ -14,7 +14,7 @@ from pathlib import Path
 from grpo_dual.cli.output import check_writable, console, table, write_json, writing
 from grpo_dual.config.judging import HeuristicProviderConfig, JudgeCacheConfig, JudgeConfig
 from grpo_dual.config.load import load_config
-from grpo_dual.config.schema import FairnessConfig, HallucinationConfig
+from grpo_dual.config.objectives import FairnessConfig, HallucinationConfig
 from grpo_dual.errors import ConfigError
 from grpo_dual.judges.agreement import (
     cohens_kappa,

@@ -8,13 +8,13 @@ from typing import Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from grpo_dual.config.judging import PROVIDER_KINDS
-from grpo_dual.config.schema import (
+from grpo_dual.config.objectives import (
     FairnessConfig,
     HallucinationConfig,
     ObjectiveConfig,
     PluginConfig,
-    RunConfig,
 )
+from grpo_dual.config.schema import RunConfig
 from grpo_dual.config.strict_yaml import KeyPath
 
 KINDS: Mapping[str, type[ObjectiveConfig]] = {

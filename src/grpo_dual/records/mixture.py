@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Generic, TypeVar, cast
 
-from grpo_dual.config.schema import BbqData, HaluEvalData
+from grpo_dual.config.objectives import BbqData, HaluEvalData
 from grpo_dual.errors import CheckpointError, ConfigError, DataError
 from grpo_dual.records.apportion import next_by_quota, own_rng, water_fill
 from grpo_dual.records.halueval import SUBSETS

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
 
-from grpo_dual.config.schema import HaluEvalData
+from grpo_dual.config.objectives import HaluEvalData
 from grpo_dual.errors import DataError
 from grpo_dual.records.apportion import largest_remainder, own_rng, shares_of
 from grpo_dual.records.halueval import as_answer, as_detection

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from grpo_dual.config.schema import ObjectiveConfig
+from grpo_dual.config.objectives import ObjectiveConfig
 from grpo_dual.rewards.custom import load_all
 from grpo_dual.rewards.length import soft_overlong
 from grpo_dual.types import RolloutGroup, Score

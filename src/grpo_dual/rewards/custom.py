@@ -21,7 +21,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
-from grpo_dual.config.schema import CustomReward
+from grpo_dual.config.objectives import CustomReward
 from grpo_dual.errors import RewardError
 from grpo_dual.types import RolloutGroup
 

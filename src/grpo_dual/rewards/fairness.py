@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from grpo_dual.config.judging import JudgeConfig
-from grpo_dual.config.schema import FairnessConfig
+from grpo_dual.config.objectives import FairnessConfig
 from grpo_dual.errors import RewardError
 from grpo_dual.judges import local
 from grpo_dual.judges.client import Failure, Opinion, Verdict

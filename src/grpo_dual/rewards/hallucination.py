@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from grpo_dual.config.judging import JudgeConfig
-from grpo_dual.config.schema import HallucinationConfig
+from grpo_dual.config.objectives import HallucinationConfig
 from grpo_dual.errors import RewardError
 from grpo_dual.judges import heuristic, local
 from grpo_dual.judges.client import Cause, Failure, Opinion, Question, Verdict

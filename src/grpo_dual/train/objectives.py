@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from grpo_dual.config.judging import JudgeConfig
-from grpo_dual.config.schema import (
+from grpo_dual.config.objectives import (
     BbqData,
     FairnessConfig,
     HallucinationConfig,

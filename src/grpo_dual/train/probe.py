@@ -14,13 +14,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from grpo_dual.config.schema import (
-    CheckpointConfig,
-    EvalConfig,
-    HallucinationConfig,
-    PluginConfig,
-    RunConfig,
-)
+from grpo_dual.config.objectives import HallucinationConfig, PluginConfig
+from grpo_dual.config.schema import CheckpointConfig, EvalConfig, RunConfig
 from grpo_dual.judges import heuristic
 from grpo_dual.judges.client import Question
 from grpo_dual.judges.counting import Ask, CountingService, bounds, distinct

@@ -8,13 +8,13 @@ import tyro
 
 from grpo_dual.config.flags import keys_of
 from grpo_dual.config.load import load_config
-from grpo_dual.config.schema import (
+from grpo_dual.config.objectives import (
     CustomReward,
     FairnessConfig,
     HallucinationConfig,
     PluginConfig,
-    RunConfig,
 )
+from grpo_dual.config.schema import RunConfig
 from grpo_dual.config.snapshot import environment, revision, snapshot
 from grpo_dual.config.strict_yaml import parse
 from grpo_dual.errors import ConfigError

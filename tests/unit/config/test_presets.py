@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from grpo_dual.config.load import load_config
-from grpo_dual.config.schema import FairnessConfig, HallucinationConfig, RunConfig
+from grpo_dual.config.objectives import FairnessConfig, HallucinationConfig
+from grpo_dual.config.schema import RunConfig
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 

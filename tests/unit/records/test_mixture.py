@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grpo_dual.config.schema import BbqData, HaluEvalData
+from grpo_dual.config.objectives import BbqData, HaluEvalData
 from grpo_dual.errors import CheckpointError, ConfigError, DataError
 from grpo_dual.records.apportion import (
     largest_remainder,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpo_dual.config.schema import FairnessConfig
+from grpo_dual.config.objectives import FairnessConfig
 from grpo_dual.prompts import fairness
 from grpo_dual.records import bbq, synthetic
 from grpo_dual.records.vocabulary import EVASIONS

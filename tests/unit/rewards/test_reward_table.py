@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grpo_dual.config.schema import (
+from grpo_dual.config.objectives import (
     FairnessConfig,
     FairnessRewardConfig,
     HallucinationConfig,

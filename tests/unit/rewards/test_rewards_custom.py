@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_reward_table import AMBIGUOUS, GENERAL, QA, group
 
-from grpo_dual.config.schema import (
+from grpo_dual.config.objectives import (
     CustomReward,
     FairnessConfig,
     HallucinationConfig,

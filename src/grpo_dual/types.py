@@ -189,3 +189,45 @@ class Score:
         if self.total is None:
             return None
         return sum(value for name, value in self.parts.items() if name != SHAPING)
+
+
+class Severity(StrEnum):
+    """How much a finding matters."""
+
+    NOTE = "note"
+    """Worth knowing; nothing has to be done."""
+    WARN = "warn"
+    """Likely to cost something; the run may go on."""
+    ACT = "act"
+    """The run teaches nothing or the wrong thing until it is changed; a pre-flight refuses it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A named cause of trouble, with its evidence and what to change.
+
+    Example: ``Finding(code="forced-length", objective=None, severity=Severity.ACT, says="...",
+    evidence=("entropy 1.21 -> .18 nats",), confidence=0.9, remedy="...",
+    patch={"rollout.sampling.min_new_tokens": 5})``.
+    """
+
+    code: str
+    """Kebab-case name of the cause; its heading in docs/doctor.md."""
+    objective: str | None
+    """The objective that suffers; None when it is the whole run."""
+    severity: Severity
+    says: str
+    """One sentence that names the cause."""
+    evidence: tuple[str, ...]
+    """The numbers it rests on, each with its unit and what it is compared with."""
+    confidence: float
+    """0 to 1: how sure the rule is of the cause, not of the symptom; findings are ranked by it
+    within a severity."""
+    remedy: str
+    """One sentence: what to change, and why that helps."""
+    patch: Mapping[str, object] = field(default_factory=dict[str, object])
+    """The remedy as configuration: dotted key -> new value. Empty where no key mends it."""
+    samples: tuple[str, ...] = ()
+    """Two completions that show it, as the model wrote them; data, never markup."""
+    step: int | None = None
+    """The step at which it was first certain; None before the first step."""

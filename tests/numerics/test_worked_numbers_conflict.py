@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from grpo_dual.loss.conflict import corrected_cosine, cosines, full_batch_reliability, gram_matrix
+from grpo_dual.loss.conflict import (
+    corrected_cosine,
+    cosines,
+    full_batch_reliability,
+    gram_matrix,
+    half_cosine,
+)
 
 
 def test_t93_full_batch_reliabilities():
@@ -23,3 +29,9 @@ def test_s35_gram_of_the_worked_pair():
     gram_OO = gram_matrix([[torch.tensor([1.0, 0.0])], [torch.tensor([-1.0, 1.0])]])
     assert gram_OO.tolist() == [[1.0, -1.0], [-1.0, 2.0]]
     assert cosines(gram_OO)[0, 1].item() == pytest.approx(-(0.5**0.5), abs=1e-12)
+
+
+def test_half_cosine():
+    # Halves (3, 4) and (4, 3): 24 / 25.
+    assert half_cosine(torch.tensor([3.0, 4.0]), torch.tensor([7.0, 7.0])) == pytest.approx(0.96)
+    assert half_cosine(torch.zeros(2), torch.tensor([1.0, 0.0])) is None

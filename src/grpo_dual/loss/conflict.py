@@ -64,6 +64,20 @@ def cosines(gram_OO: Tensor) -> Tensor:
     return torch.where(products_OO > 0, cosines_OO, torch.nan)
 
 
+def half_cosine(first: Tensor, whole: Tensor) -> float | None:
+    """Cosine between a part of a gradient and the rest of it.
+
+    Args:
+        first: [D] of one half of the prompts.
+        whole: [D] of both halves together.
+
+    Returns:
+        In [-1, 1]; None where a half has no gradient.
+    """
+    cosine = cosines(gram_matrix([[first], [whole - first]]))[0, 1].item()
+    return None if cosine != cosine else cosine
+
+
 def full_batch_reliability(half_cosine: float) -> float:
     """``rel = 2 c / (1 + c)``, c = max(0, cos of two half batches' gradients): Spearman-Brown.
 

@@ -6,54 +6,11 @@ from it. A value that a step could not measure (no scored completion, say) is mi
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from grpo_dual.errors import ConfigError
-
-SHORT = {"fairness": "f", "hallucination": "h"}
-"""Short suffixes of the two objectives of the hand-off; any other objective is written out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """What a column holds."""
-
-    key: str
-    """Column name; in an ObjectiveMetric with ``{}`` where the objective's suffix goes."""
-    unit: str
-    """Unit of the value: nats/token, tokens, share (0 to 1), count, seconds, 1 (no unit), ..."""
-    meaning: str
-    """One sentence for docs/metrics.md and for readers of the code."""
-    better: Literal["higher", "lower"] | None = None
-    """Which way is better for a healthy run; None where neither is: no best value then."""
-    only: str | None = None
-    """The one objective that has it (ObjectiveMetric); ``several``: needs two (RunMetric);
-    ``judges``: there only where the run has judges."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunMetric(Metric):
-    """One column a run."""
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeMetric(Metric):
-    """One column for each judge of the run."""
-
-    def of(self, judge: str) -> str:
-        """The column of one judge: ``JUDGE_CALLS.of("openai") == "judges_calls_openai"``."""
-        return self.key.format(judge)
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectiveMetric(Metric):
-    """One column for each objective."""
-
-    def of(self, objective: str) -> str:
-        """The column of one objective: ``KL.of("fairness") == "kl_f"``."""
-        return self.key.format(suffix(objective))
-
+from grpo_dual.metrics.health import HEALTH
+from grpo_dual.metrics.kinds import JudgeMetric, ObjectiveMetric, RunMetric, suffix
 
 _M = ObjectiveMetric
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -277,6 +234,7 @@ METRICS: tuple[RunMetric | ObjectiveMetric | JudgeMetric, ...] = (
         "1 - wait / busy: share of the judges' time behind which something else was computed.",
         only="judges",
     ),
+    *HEALTH,
     SAMPLER_RATIO := RunMetric(
         "sampler_ratio_mean",
         "ratio",
@@ -310,11 +268,6 @@ JUDGES = "judges_"
 the first one paid for."""
 
 _PROVIDERS = {"rule": BY_RULE, "heuristic": BY_HEURISTIC, "template_detector": BY_TEMPLATE}
-
-
-def suffix(objective: str) -> str:
-    """The objective's suffix in column names: ``f``, ``h``, or its own name."""
-    return SHORT.get(objective, objective)
 
 
 def provider(name: str) -> ObjectiveMetric:

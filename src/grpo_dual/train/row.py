@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from grpo_dual.judges.service import JudgeService
-from grpo_dual.metrics import names
+from grpo_dual.metrics import health, names
 from grpo_dual.metrics.sinks import Cell
-from grpo_dual.metrics.values import Count, Fraction, Mean
+from grpo_dual.metrics.values import Count, Fraction, Max, Mean
 from grpo_dual.rewards.judging import UNJUDGED
 from grpo_dual.train.batch import ObjectiveBatch
+from grpo_dual.train.health import EVADING, group_cells, token_cells
 from grpo_dual.train.objectives import Objective
 from grpo_dual.train.step import Update
 from grpo_dual.types import Score
-
-EVADING = frozenset({"evades", "abstains"})
-"""Verdicts of a completion that does not answer."""
 
 
 def step_row(
@@ -104,14 +102,22 @@ def _objective_cells(
         # to the completions of this row.
         names.KL.of(name): first.kl,
         names.KL_MAX.of(name): first.kl_max,
-        names.KL_MODEL.of(name): first.kl_model,
-        names.ENTROPY.of(name): first.entropy,
-        names.MAX_PROB.of(name): first.max_prob,
+        names.KL_MODEL.of(name): first.tokens.kl_model,
+        names.ENTROPY.of(name): first.tokens.entropy,
+        names.MAX_PROB.of(name): first.tokens.max_prob,
         names.BETA.of(name): last.beta,
         names.WEIGHT.of(name): weight,
         names.OBJECTIVE_GRAD_NORM.of(name): last.grad_norm,
     }
-    return cells | _reward_cells(batch) | _behaviour_cells(batch, objective)
+    ratio_max = Max.of(u.objectives[name].ratio_max.value for u in updates)
+    return (
+        cells
+        | _reward_cells(batch)
+        | _behaviour_cells(batch, objective)
+        | {health.RATIO_MAX.of(name): ratio_max}
+        | token_cells(name, first)
+        | group_cells(batch, objective)
+    )
 
 
 def _reward_cells(batch: ObjectiveBatch) -> dict[str, Cell]:

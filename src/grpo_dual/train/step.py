@@ -16,7 +16,7 @@ from torch import Tensor
 
 from grpo_dual.config.schema import LossConfig, OptimizerConfig, SamplingConfig
 from grpo_dual.errors import NumericsError
-from grpo_dual.loss.conflict import cosines, gradient_norms, gram_matrix
+from grpo_dual.loss.conflict import cosines, gradient_norms, gram_matrix, half_cosine
 from grpo_dual.loss.grpo import LossSums, objective_loss
 from grpo_dual.loss.kl import KlController, k3
 from grpo_dual.metrics.values import Max, Mean
@@ -26,6 +26,7 @@ from grpo_dual.model.policy import Policy
 from grpo_dual.train.batch import MicroBatch, ObjectiveBatch, PackedGroups
 from grpo_dual.train.canary import refuse_strangers
 from grpo_dual.train.schedule import learning_rate_at
+from grpo_dual.train.token_sums import TokenSums, TokenTotals
 
 MAX_SKIPPED = 3
 """Non-finite updates in a row after which the run stops."""
@@ -43,15 +44,15 @@ class ObjectiveUpdate:
     """PG + beta KL."""
     kl: Mean
     """k3 at the sampling temperature, over all completion tokens."""
-    kl_model: Mean
-    """k3 at temperature 1."""
     kl_max: Max
     clipped: float
     live_tokens: float
+    ratio_max: Max
     grad_norm: float
-    entropy: Mean
-    """Exact, T = 1."""
-    max_prob: Mean
+    half_cosine: float | None
+    """Between the gradients of the first and the second half of its micro-batches; None where
+    there is one only, or a half without gradient."""
+    tokens: TokenTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,9 @@ class Updater:
         gram_OO = gram_matrix([[g_D] for g_D in gradients])
         norms = gradient_norms(gram_OO).tolist()
         grad_norm = self._combine(gradients, [self.weights[b.name] for b in batches])
-        loss = sum(self.weights[b.name] * p.loss for b, p in zip(batches, passes, strict=True))
+        loss = sum(
+            self.weights[b.name] * p.tokens.loss for b, p in zip(batches, passes, strict=True)
+        )
         skipped = not (math.isfinite(loss) and math.isfinite(grad_norm))
         rate = self.lr_factor * learning_rate_at(self.updates, self._total, self._config)
         if not skipped:
@@ -233,10 +236,12 @@ class Updater:
         """Accumulate one objective's unweighted gradient over its micro-batches."""
         beta = self.controllers[batch.name].beta
         sums: LossSums | None = None
-        # Added up on the device and read once: a read waits for all that was launched before it.
-        totals_4 = torch.zeros(4, dtype=torch.float64, device=self.policy.device)
+        tokens = TokenSums(self.policy.device)
         gaps: list[Tensor] = []
-        for micro in batch.micro:
+        half_D: Tensor | None = None
+        for index, micro in enumerate(batch.micro):
+            if index and index == len(batch.micro) // 2:
+                half_D = self._gradient()
             assert micro.advantages_N is not None, "score_groups comes before update"
             assert micro.live_N is not None, "score_groups comes before update"
             stats = self._stats(micro)
@@ -256,30 +261,35 @@ class Updater:
             parts.total.backward()
             gaps.append((stats.logprobs.detach() - micro.behaviour_N).double())
             sums = parts.sums if sums is None else sums.merge(parts.sums)
+            assert micro.reference_N is not None, "add_reference comes before update"
             assert micro.reference_model_N is not None, "add_reference comes before update"
-            drift_N = k3(stats.logprobs_model.detach(), micro.reference_model_N)
-            whole = (parts.total.detach(), stats.entropy, stats.max_prob, drift_N)
-            totals_4 += torch.stack([value.sum().double() for value in whole])
+            tokens.add(
+                micro.batch,
+                stats,
+                loss=parts.total,
+                kl_N=k3(stats.logprobs.detach(), micro.reference_N),
+                drift_N=k3(stats.logprobs_model.detach(), micro.reference_model_N),
+            )
         assert sums is not None
-        gradient_D = torch.cat(
+        gradient_D = self._gradient()
+        for parameter in self._parameters:
+            parameter.grad = None
+        return _Pass(
+            gradient_D,
+            beta,
+            sums,
+            tokens.read(),
+            None if half_D is None else half_cosine(half_D, gradient_D),
+            torch.cat(gaps),
+        )
+
+    def _gradient(self) -> Tensor:
+        """A copy of what has been accumulated, all parameters behind one another."""
+        return torch.cat(
             [
                 torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
                 for p in self._parameters
             ]
-        )
-        for parameter in self._parameters:
-            parameter.grad = None
-        loss, entropy, max_prob, kl_model = totals_4.tolist()
-        tokens = batch.tokens
-        return _Pass(
-            gradient_D,
-            loss,
-            beta,
-            sums,
-            Mean(entropy, tokens),
-            Mean(max_prob, tokens),
-            Mean(kl_model, tokens),
-            torch.cat(gaps),
         )
 
     def _combine(self, gradients: Sequence[Tensor], weights: Sequence[float]) -> float:
@@ -348,12 +358,10 @@ class Updater:
 class _Pass:
     gradient_D: Tensor
     """Of all trained parameters behind one another."""
-    loss: float
     beta: float
     sums: LossSums
-    entropy: Mean
-    max_prob: Mean
-    kl_model: Mean
+    tokens: TokenTotals
+    half_cosine: float | None
     gap_N: Tensor
     """Log-prob of the policy minus that of the behaviour policy, fp64."""
 
@@ -377,15 +385,15 @@ def _passes(micros: Sequence[MicroBatch]) -> list[list[MicroBatch]]:
 def _objective_update(batch: ObjectiveBatch, result: _Pass, norm: float) -> ObjectiveUpdate:
     return ObjectiveUpdate(
         beta=result.beta,
-        loss=result.loss,
+        loss=result.tokens.loss,
         kl=Mean(float(result.sums.kl_sum), batch.tokens),
-        kl_model=result.kl_model,
         kl_max=Max(float(result.sums.kl_max)),
         clipped=float(result.sums.clipped),
         live_tokens=float(result.sums.live_tokens),
+        ratio_max=Max(float(result.sums.ratio_max)),
         grad_norm=norm,
-        entropy=result.entropy,
-        max_prob=result.max_prob,
+        half_cosine=result.half_cosine,
+        tokens=result.tokens,
     )
 
 

@@ -1,0 +1,63 @@
+"""Control charts: when is a change more than noise?
+
+Sources: EWMA chart (Roberts 1959; Lucas and Saccucci 1990), moving-range sigma (Shewhart), p-chart.
+Steps of a run are autocorrelated, so one breach is a warning at most and three in a row are needed
+to act.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+from grpo_dual.diagnosis.history import Series
+
+WEIGHT = 0.2
+"""lambda of the EWMA."""
+WIDTH = 3.0
+"""L: limits stand L sigma of the EWMA from the centre."""
+RANGE = 1.128
+"""d2: mean moving range of two normal values over their sigma."""
+PERSISTENCE = 3
+"""Rows in a row before a finding may ask for action."""
+
+
+def moving_sigma(values: Sequence[float]) -> float | None:
+    """``mean |x_t - x_(t-1)| / 1.128``: sigma of single steps, hardly moved by a drift.
+
+    Returns:
+        None with fewer than two values.
+    """
+    if len(values) < 2:
+        return None
+    moves = [abs(b - a) for a, b in zip(values, values[1:], strict=False)]
+    return math.fsum(moves) / len(moves) / RANGE
+
+
+def ewma_limit(sigma: float, *, weight: float = WEIGHT, width: float = WIDTH) -> float:
+    """``L sigma sqrt(lambda / (2 - lambda))``: how far a settled EWMA strays by chance.
+
+    For lambda .2 and L 3 that is exactly 1 sigma.
+    """
+    return width * sigma * math.sqrt(weight / (2 - weight))
+
+
+def p_chart_limit(share: float, n: float, *, width: float = 3.0) -> float:
+    """``L sqrt(p (1 - p) / n)``: how far an observed share strays by chance.
+
+    Args:
+        share: Centre p.
+        n: Independent units: prompts, not tokens or completions of one prompt.
+        width: L.
+    """
+    return width * math.sqrt(share * (1 - share) / n) if n > 0 else math.inf
+
+
+def drifted(series: Series, centre: float, sigma: float) -> list[bool]:
+    """For each row: is the EWMA of ``series`` beyond its limit around ``centre``?"""
+    limit = ewma_limit(sigma)
+    return [z is not None and abs(z - centre) > limit for z in series.smoothed(WEIGHT).values]
+
+
+def in_a_row(series: Series, breaks: Callable[[float], bool], *, rows: int = PERSISTENCE) -> bool:
+    """Do the last ``rows`` measured values all break the rule? False with fewer of them."""
+    last = series.known[-rows:]
+    return len(last) == rows and all(map(breaks, last))

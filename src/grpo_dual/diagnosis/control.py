@@ -7,6 +7,7 @@ to act.
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from grpo_dual.diagnosis.history import Series
 
@@ -28,7 +29,7 @@ def moving_sigma(values: Sequence[float]) -> float | None:
     """
     if len(values) < 2:
         return None
-    moves = [abs(b - a) for a, b in zip(values, values[1:], strict=False)]
+    moves = [abs(b - a) for a, b in pairwise(values)]
     return math.fsum(moves) / len(moves) / RANGE
 
 

@@ -115,7 +115,8 @@ class History:
         for part in key.split("."):
             if not isinstance(node, Mapping):
                 return None
-            node = cast("Mapping[str, object]", node).get(part)
+            node = cast("dict[str, object]", node).get(part)
+
         return node
 
     def number(self, key: str) -> Value:

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import json
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -13,11 +14,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from grpo_dual.config.schema import RunConfig
 from grpo_dual.config.snapshot import snapshot
-from grpo_dual.errors import CheckpointError, JudgeError
+from grpo_dual.diagnosis.reading import STOPPED
+from grpo_dual.errors import CheckpointError, GrpoDualError, JudgeError
 from grpo_dual.evaluation.table import show
 from grpo_dual.judges.ledger import LEDGER
 from grpo_dual.metrics.names import better, columns
-from grpo_dual.metrics.sinks import EVALUATIONS, SUMMARY, RunMetrics, evaluations
+from grpo_dual.metrics.sinks import EVALUATIONS, SUMMARY, RunMetrics, evaluations, write_atomically
 from grpo_dual.train.loop import measure, train_loop
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.saving import Saver
@@ -53,6 +55,7 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
         return 0
     parts = build(config)
     folder = resume or _new_folder(config)
+    (folder / STOPPED).unlink(missing_ok=True)
     try:
         progress = Progress(console, names, config.train.steps)
         for note in (*parts.notes, *(n for o in parts.objectives.values() for n in o.notes)):
@@ -76,10 +79,19 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
             )
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(folder) from stop
+    except GrpoDualError as error:
+        _write_why(folder, error)
+        raise
     if progress.records_left_out:
         progress.note(f"records over the prompt limit, left out: {progress.records_left_out}")
     _report(console, results, folder, saver.wall_seconds)
     return 0
+
+
+def _write_why(folder: Path, error: GrpoDualError) -> None:
+    """What stopped the run, for the doctor; a resumed run takes it away."""
+    why = {"error": " ".join(str(error).split()), "kind": type(error).__name__}
+    write_atomically(folder / STOPPED, (json.dumps(why) + "\n").encode())
 
 
 @contextlib.contextmanager

@@ -1,0 +1,177 @@
+"""A run folder -> ``History``: what every other file of this room works on."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from grpo_dual.diagnosis.history import History, Sample, Value
+from grpo_dual.errors import DataError
+from grpo_dual.metrics.sinks import COMPLETIONS, EVALUATIONS, STEP_CSV, evaluations
+
+CONFIG = "config.json"
+STOPPED = "stopped.json"
+"""Why a run stopped with an error; absent when it did not."""
+DIGITS = 5
+"""Significant digits of a history that is kept as a document."""
+KEPT_SAMPLES = 24
+"""Latest completions of each objective that are kept."""
+
+
+def read_run(folder: Path) -> History:
+    """Everything of a run folder, live or finished; a half-written last line is left out.
+
+    Raises:
+        DataError: It is no run folder, or a file in it is damaged.
+    """
+    path = folder / STEP_CSV
+    config = _config(folder / CONFIG)
+    names = tuple(cast("Mapping[str, object]", config.get("objectives") or {}))
+    if not names:
+        raise DataError(
+            f"{folder}: no run folder: it has no {CONFIG} that names objectives. Give a folder "
+            "that `grpo-dual train` made, or a CSV file of metrics."
+        )
+    header, rows = read_table(path) if path.exists() else ((), [])
+    steps = tuple(int(row.get("step") or i + 1) for i, row in enumerate(rows))
+    columns = {key: tuple(row[key] for row in rows) for key in header if key != "step"}
+    results = cast(
+        "dict[int, Mapping[str, Mapping[str, object]]]", evaluations(folder / EVALUATIONS)
+    )
+    return History(
+        objectives=names,
+        steps=steps,
+        columns=columns,
+        config=config,
+        evaluations=results,
+        samples=tuple(_samples(folder / COMPLETIONS)),
+        baseline=_baseline(results),
+        ended=_stopped(folder / STOPPED),
+    )
+
+
+def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, Value]]]:
+    """A CSV file of numbers; cells that hold none are None.
+
+    Returns:
+        The columns in order, and the rows.
+
+    Raises:
+        DataError: It cannot be read, or has no header.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    lines = text.split("\n")
+    whole = lines if text.endswith("\n") else lines[:-1] or lines
+    reader = csv.DictReader(whole)
+    header = tuple(reader.fieldnames or ())
+    if not header:
+        raise DataError(f"{path}: is empty; a CSV file with a line of column names is expected")
+    rows = [{key: number(row.get(key)) for key in header} for row in reader]
+    return header, rows
+
+
+def number(cell: object) -> Value:
+    """A cell as a number; None for text and for nothing. ``nan`` and ``inf`` are numbers."""
+    if isinstance(cell, bool) or cell is None:
+        return None
+    try:
+        return float(str(cell))
+    except ValueError:
+        return None
+
+
+def history_document(history: History) -> dict[str, Any]:
+    """A history as JSON, numbers rounded to ``DIGITS``, only the latest completions."""
+    samples = [
+        s
+        for name in history.objectives
+        for s in [own for own in history.samples if own.objective == name][-KEPT_SAMPLES:]
+    ]
+    return {
+        "objectives": list(history.objectives),
+        "steps": list(history.steps),
+        "columns": {k: [_rounded(v) for v in own] for k, own in history.columns.items()},
+        "config": history.config,
+        "evaluations": {str(s): e for s, e in history.evaluations.items()},
+        "samples": [
+            [s.step, s.objective, s.prompt, s.completion, s.verdict, s.total] for s in samples
+        ],
+        "baseline": dict(history.baseline),
+        "ended": history.ended,
+    }
+
+
+def revive(document: Mapping[str, Any]) -> History:
+    """What ``history_document`` made."""
+    return History(
+        objectives=tuple(document["objectives"]),
+        steps=tuple(document["steps"]),
+        columns={
+            key: tuple(float(v) if isinstance(v, str) else v for v in own)
+            for key, own in document["columns"].items()
+        },
+        config=document["config"],
+        evaluations={int(s): e for s, e in document["evaluations"].items()},
+        samples=tuple(Sample(*own) for own in document["samples"]),
+        baseline=document["baseline"],
+        ended=document["ended"],
+    )
+
+
+def _rounded(value: Value) -> float | str | None:
+    if value is None or not math.isfinite(value):
+        return None if value is None else repr(value)
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _config(path: Path) -> dict[str, object]:
+    if not path.exists():
+        return {}
+    try:
+        document: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: an object is expected, not a {type(document).__name__}")
+    return cast("dict[str, object]", document)
+
+
+def _stopped(path: Path) -> str | None:
+    return str(_config(path).get("error") or "") or None
+
+
+def _samples(path: Path) -> Iterable[Sample]:
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for line_number, line in enumerate(lines[:-1], start=1):
+        try:
+            row = cast("dict[str, object]", json.loads(line))
+            yield Sample(
+                step=int(str(row["step"])),
+                objective=str(row["objective"]),
+                prompt=str(row["prompt"]),
+                completion=str(row["completion"]),
+                verdict=str(row.get("verdict") or ""),
+                total=number(row.get("total")),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}, line {line_number}: not a sample completion ({error}); the file was "
+                "damaged or edited"
+            ) from error
+
+
+def _baseline(results: Mapping[int, Mapping[str, Mapping[str, object]]]) -> dict[str, float]:
+    """Probe entropy of the evaluation at step 0, by objective, where it was measured."""
+    found: dict[str, float] = {}
+    for name, own in results.get(0, {}).items():
+        entropy = own.get("probe_entropy")
+        if isinstance(entropy, int | float):
+            found[name] = float(entropy)
+    return found

@@ -2,23 +2,23 @@
 
     python benchmarks/forward.py --shape 8b --cases 150,40,8,4 300,100,8,2 900,128,8,1
 
-A case is P,C,K,groups: prompt and completion tokens, completions of a prompt, groups in a pass.
-Both sides are flat rows through the same kernels; the plain one repeats the prompt before each
-completion, so nothing but the sharing differs. Ideal is the ratio of tokens, K (P + C) / (P + K C).
-Prints JSON.
+The first case is a pass of the prompts that the flags say; it gives the fields of the result. Those
+of --cases are P,C,K,groups: prompt and completion tokens, completions of a prompt, groups in a
+pass. Both sides are flat rows through the same kernels; the plain one repeats the prompt before
+each completion, so nothing but the sharing differs. Ideal is the ratio of tokens, for equal prompts
+K (P + C) / (P + K C). Prints JSON.
 """
 
 import argparse
-import datetime
 import json
 import random
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
+import measure
 import shapes
 from grpo_dual.model.attention import use_runs
 from grpo_dual.model.packing import Group, PackedBatch, flatten
@@ -27,12 +27,11 @@ from grpo_dual.model.policy import Policy
 OUT_OF_MEMORY = "out of memory"
 
 
-def groups(case: tuple[int, ...], vocabulary: int) -> list[Group]:
-    """Random ids."""
-    prompt, completion, k, count = case
+def groups(sizes: list[int], k: int, completion: int, vocabulary: int) -> list[Group]:
+    """Random ids of prompts of those sizes and their K completions."""
     rng = random.Random(0)
     draw = lambda n: [rng.randrange(4, vocabulary) for _ in range(n)]  # noqa: E731
-    return [(draw(prompt), [draw(completion) for _ in range(k)]) for _ in range(count)]
+    return [(draw(size), [draw(completion) for _ in range(k)]) for size in sizes]
 
 
 def seconds(policy: Policy, batch: PackedBatch, repeats: int) -> dict[str, Any]:
@@ -66,42 +65,60 @@ def seconds(policy: Policy, batch: PackedBatch, repeats: int) -> dict[str, Any]:
     }
 
 
+def case(policy: Policy, sizes: list[int], k: int, completion: int, repeats: int) -> dict[str, Any]:
+    """Both sides of a pass of those prompts."""
+    whole = groups(sizes, k, completion, policy.causal_lm.config.vocab_size)
+    single: list[Group] = [(own, [c]) for own, completions in whole for c in completions]
+    shared = seconds(policy, flatten(whole), repeats)
+    plain = seconds(policy, flatten(single), repeats)
+    ideal = plain["tokens"] / shared["tokens"]
+    row = {"prompts": sizes, "completion": completion, "k": k}
+    row |= {"shared": shared, "plain": plain, "ideal": round(ideal, 3)}
+    if "median_s" in shared and "median_s" in plain:
+        speedup = plain["median_s"] / shared["median_s"]
+        row |= {"speedup": round(speedup, 3), "of_ideal": round(speedup / ideal, 3)}
+    return row
+
+
+def summary(args: argparse.Namespace, row: dict[str, Any]) -> dict[str, Any]:
+    """The flags' case in the fields of every result; the plain side is the rival."""
+    shared, plain, on = row["shared"], row["plain"], measure.this_card()
+    if "median_s" not in shared:
+        return {"shape": args.shape, "failed": OUT_OF_MEMORY}
+    floor = None
+    if on is not None:
+        floor = measure.pass_floor(shapes.parameters(args.shape), shared["tokens"], on)
+    return measure.comparison(
+        shape=args.shape,
+        sequences=args.prompts * args.k,
+        step_s=shared["median_s"],
+        floor_s=floor,
+        peak_gib=shared["peak_gib"],
+        rival="plain",
+        rival_step_s=plain.get("median_s"),
+        rival_peak_gib=plain.get("peak_gib"),
+    )
+
+
 def main() -> None:
     """All cases."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=shapes.SHAPES, default="tiny")
-    parser.add_argument("--cases", nargs="+", default=["150,40,8,4", "300,100,8,2", "900,128,8,1"])
+    parser = shapes.flags(__doc__)
+    parser.add_argument("--cases", nargs="*", default=["150,40,8,4", "300,100,8,2", "900,128,8,1"])
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     policy = shapes.policy(args.shape, shapes.device(), checkpointing=args.checkpointing)
     use_runs(policy.causal_lm)
-    rows: list[dict[str, Any]] = []
+    sizes = shapes.lengths(args.prompt_lengths, args.prompts)
+    own = case(policy, sizes, args.k, args.new_tokens, args.repeats)
+    rows = [own]
     for text in args.cases:
-        case = tuple(map(int, text.split(",")))
-        prompt, completion, k, count = case
-        whole = groups(case, shapes.SHAPES[args.shape]["vocab_size"])
-        single: list[Group] = [(own, [c]) for own, completions in whole for c in completions]
-        shared = seconds(policy, flatten(whole), args.repeats)
-        plain = seconds(policy, flatten(single), args.repeats)
-        ideal = k * (prompt + completion) / (prompt + k * completion)
-        row = {"prompt": prompt, "completion": completion, "k": k, "groups": count}
-        row |= {"shared": shared, "plain": plain, "ideal": round(ideal, 3)}
-        if "median_s" in shared and "median_s" in plain:
-            speedup = plain["median_s"] / shared["median_s"]
-            row |= {"speedup": round(speedup, 3), "of_ideal": round(speedup / ideal, 3)}
-        rows.append(row)
-    whole_result = {
-        "shape": args.shape,
-        "checkpointing": args.checkpointing,
-        "machine": shapes.machine(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "cases": rows,
-    }
-    print(json.dumps(whole_result))
-    if args.json:
-        args.json.write_text(json.dumps(whole_result, indent=1) + "\n")
+        prompt, completion, k, count = map(int, text.split(","))
+        rows.append(case(policy, [prompt] * count, k, completion, args.repeats))
+    whole = summary(args, own) | measure.origin()
+    whole |= {"checkpointing": args.checkpointing, "cases": rows}
+    print(json.dumps(whole))
+    measure.write(args.json, whole)
 
 
 if __name__ == "__main__":

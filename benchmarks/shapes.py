@@ -1,8 +1,11 @@
 """Models of real shape with random weights, and prompts of real length, for the benchmarks."""
 
+import argparse
 import json
 import random
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 
 import tiny_models  # noqa: E402
-from grpo_dual.config.schema import LoraConfig, ModelConfig  # noqa: E402
+from grpo_dual.config.schema import LoraConfig, ModelConfig, SamplingConfig  # noqa: E402
 from grpo_dual.model.loading import attach_lora  # noqa: E402
 from grpo_dual.model.policy import Policy  # noqa: E402
 from grpo_dual.types import Prompt  # noqa: E402
@@ -48,6 +51,11 @@ SHAPES: dict[str, dict[str, int]] = {
     },
 }
 EOS = 3
+RANK = 16
+SAMPLINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "handoff": {"temperature": 0.9, "top_k": 50, "top_p": 0.9, "repetition_penalty": 1.18},
+}
 
 
 def model(shape: str, device: torch.device, *, seed: int = 0) -> LlamaForCausalLM:
@@ -77,7 +85,7 @@ def policy(
     shape: str,
     device: torch.device,
     *,
-    rank: int = 16,
+    rank: int = RANK,
     checkpointing: bool = False,
     live: bool = True,
 ) -> Policy:
@@ -91,11 +99,16 @@ def policy(
     )
     made = Policy(attach_lora(model(shape, device), config.lora), tiny_models.tokenizer(), config)
     if live:
-        with torch.no_grad():
-            for name, parameter in made.trainable_parameters():
-                if ".lora_B." in name:
-                    parameter.normal_(0, 0.01)
+        enliven(made.trainable_parameters())
     return made
+
+
+@torch.no_grad()
+def enliven(named: Iterable[tuple[str, torch.nn.Parameter]]) -> None:
+    """Random B, so that the adapter's product is not zero."""
+    for name, parameter in named:
+        if ".lora_B." in name:
+            parameter.normal_(0, 0.01)
 
 
 def parameters(shape: str) -> int:
@@ -132,31 +145,85 @@ def prompts(sizes: list[int], vocabulary: int, *, seed: int = 0) -> list[Prompt]
     ]
 
 
+def never(vocabulary: int) -> int:
+    """An end of completion that no model of that vocabulary draws."""
+    return vocabulary
+
+
 class Codec(tiny_models.Codec):
     """Ends a completion at the shapes' EOS, which random weights hardly ever draw."""
 
-    eos_ids = (EOS,)
+    eos_ids: tuple[int, ...] = (EOS,)
 
     def decode(self, ids: Any) -> str:
         """No text: it is not what is measured."""
         return f"{len(ids)} tokens"
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a step has to do."""
+
+    prompts: tuple[int, ...]
+    """Tokens of each."""
+    k: int
+    """Completions of each."""
+    new_tokens: int
+    """Tokens of a completion at most, which random weights reach."""
+    sampling: str = "plain"
+    """Key of ``SAMPLINGS``."""
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, sampling: str = "plain") -> "Work":
+        """As the flags of :func:`flags` say."""
+        sizes = tuple(lengths(args.prompt_lengths, args.prompts))
+        return cls(sizes, args.k, args.new_tokens, sampling)
+
+    @property
+    def sequences(self) -> int:
+        """Prompts times K."""
+        return len(self.prompts) * self.k
+
+    @property
+    def packed_tokens(self) -> int:
+        """Of all prompts once and all completions."""
+        return sum(self.prompts) + self.sequences * self.new_tokens
+
+    def record(self) -> dict[str, Any]:
+        """For a result."""
+        return {
+            "prompt_lengths": list(self.prompts),
+            "k": self.k,
+            "new_tokens": self.new_tokens,
+            "sampling": self.sampling,
+        }
+
+    def settings(self) -> SamplingConfig:
+        """The behaviour policy."""
+        return SamplingConfig(
+            max_new_tokens=self.new_tokens, min_new_tokens=0, **SAMPLINGS[self.sampling]
+        )
+
+
+def flags(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the flags that every benchmark of speed takes."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--shape", choices=SHAPES, default="tiny")
+    parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--k", type=int, default=4, help="completions of a prompt")
+    parser.add_argument("--new-tokens", type=int, default=128)
+    parser.add_argument(
+        "--prompt-lengths", type=Path, default=LENGTHS, metavar="FILE", help='{"lengths": [..]}'
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    return parser
+
+
+def tell(text: str) -> None:
+    """To the one who looks on; stdout is for JSON."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def device() -> torch.device:
     """CUDA if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def machine() -> dict[str, str]:
-    """What it ran on."""
-    import platform
-
-    import transformers
-
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
-    return {
-        "device": name or platform.machine(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }

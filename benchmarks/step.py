@@ -9,87 +9,60 @@ each part. Rewards are random, so that every group has a gradient. Prints JSON.
 """
 
 import argparse
-import datetime
-import json
 import os
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 
+import measure
+import rivals
 import shapes
 from grpo_dual.config.objectives import KlConfig
-from grpo_dual.config.schema import LossConfig, OptimizerConfig, SamplingConfig
+from grpo_dual.config.schema import LossConfig, OptimizerConfig, RolloutConfig
 from grpo_dual.loss.kl import KlController
 from grpo_dual.model.attention import use_runs
+from grpo_dual.model.policy import Policy
+from grpo_dual.rollouts.choose import choose_engine
 from grpo_dual.rollouts.collect import collect
-from grpo_dual.rollouts.graph import GraphEngine
-from grpo_dual.train.batch import ObjectiveBatch, PackedGroups, PassLimit, pack_groups, score_groups
+from grpo_dual.train.batch import (
+    Layout,
+    ObjectiveBatch,
+    PackedGroups,
+    PassLimit,
+    pack_groups,
+    score_groups,
+)
 from grpo_dual.train.step import Update, Updater
 from grpo_dual.types import RolloutGroup, Score
 
 NAMES = ("fairness", "hallucination")
-RANK = 16
-CARDS = {"H200": (4.25e12, 770e12), "H100": (3.0e12, 770e12)}
-"""Bytes a second that a large copy moved, and bf16 operations a second that a large product did."""
-SAMPLINGS = {
-    "plain": {},
-    "handoff": {"temperature": 0.9, "top_k": 50, "top_p": 0.9, "repetition_penalty": 1.18},
-}
-
-
-class Parts:
-    """Seconds and peak memory of named parts, step by step."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self.seconds: dict[str, list[float]] = defaultdict(list)
-        self.peak: dict[str, float] = defaultdict(float)
-
-    def _wait(self) -> None:
-        if self._cuda:
-            torch.cuda.synchronize()
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Time what is inside."""
-        if self._cuda:
-            torch.cuda.reset_peak_memory_stats()
-        self._wait()
-        began = time.perf_counter()
-        yield
-        self._wait()
-        self.seconds[name].append(time.perf_counter() - began)
-        if self._cuda:
-            self.peak[name] = max(self.peak[name], torch.cuda.max_memory_allocated() / 2**30)
 
 
 class Ours:
     """The trainer's own parts, as its loop calls them."""
 
-    def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
-        self.args = args
-        self.sampling = SamplingConfig(
-            max_new_tokens=args.new_tokens, min_new_tokens=0, **SAMPLINGS[args.sampling]
-        )
-        self.policy = shapes.policy(
-            args.shape, device, rank=RANK, checkpointing=args.checkpointing, live=False
-        )
-        sequences = args.prompts * args.k
-        self.policy.freeze_reference()
-        self.engine = GraphEngine(
-            self.policy, shapes.Codec(), self.sampling, max_sequences=max(512, sequences)
-        )
+    def __init__(
+        self,
+        policy: Policy,
+        work: shapes.Work,
+        limit: PassLimit,
+        *,
+        layout: Layout | None = None,
+    ) -> None:
+        """Bind to a policy whose reference is frozen.
+
+        Args:
+            policy: It is trained.
+            work: Of a step.
+            limit: What goes into a pass.
+            layout: Of its rows; None: what the policy does fastest.
+        """
+        self.policy, self.work, self.limit = policy, work, limit
+        self.sampling = work.settings()
+        config = RolloutConfig(sampling=self.sampling, max_sequences=max(512, work.sequences))
+        self.engine = choose_engine(policy, shapes.Codec(), config, shapes.tell)
         self.updater = Updater(
-            self.policy,
+            policy,
             {name: KlController(**KlConfig().model_dump()) for name in NAMES},
             dict.fromkeys(NAMES, 0.5),
             loss=LossConfig(),
@@ -97,28 +70,36 @@ class Ours:
             sampling=self.sampling,
             total_updates=1000,
         )
-        vocabulary = shapes.SHAPES[args.shape]["vocab_size"]
-        sizes = shapes.lengths(args.prompt_lengths, args.prompts)
-        self.prompts = shapes.prompts(sizes, vocabulary)
-        self.layout = args.layout or ("flat" if self.policy.flat else "packed")
+        vocabulary = policy.causal_lm.config.vocab_size
+        self.prompts = shapes.prompts(list(work.prompts), vocabulary)
+        self.layout: Layout = layout or ("flat" if policy.flat else "packed")
         if self.layout == "flat":
-            use_runs(self.policy.causal_lm)
-        self.parts = Parts(device)
+            use_runs(policy.causal_lm)
+        self.parts = measure.Parts(policy.device)
         self.random = torch.Generator().manual_seed(0)
         self.updates: list[Update] = []
+        self.completion_tokens = 0
+        """Of the last step."""
 
     def step(self) -> None:
         """One step."""
         parts = self.parts
         with parts("step"):
             with parts("rollout"):
-                groups = collect(self.engine, self.prompts, self.args.k).groups
+                drawn = collect(self.engine, self.prompts, self.work.k)
             with parts("pack"):
-                packed = [self.pack(name, groups[i :: len(NAMES)]) for i, name in enumerate(NAMES)]
+                own = [drawn.groups[i :: len(NAMES)] for i in range(len(NAMES))]
+                packed = [self.pack(n, g) for n, g in zip(NAMES, own, strict=True) if g]
+                scored = [self.score(p) for p in packed]
             with parts("reference"):
                 self.updater.add_reference(packed)
-            with parts("update"):
-                self.updates.append(self.updater.update([self.score(p) for p in packed]))
+            with parts("learn"):
+                self.updates.append(self.updater.update(scored))
+        # The loss is read at the end of an objective's backward pass, so the host's clock is true.
+        forward_backward = self.updates[-1].forward_seconds
+        parts.seconds["forward_backward"].append(forward_backward)
+        parts.seconds["update"].append(parts.seconds.pop("learn")[-1] - forward_backward)
+        self.completion_tokens = drawn.tokens
 
     def pack(self, name: str, groups: tuple[RolloutGroup, ...]) -> PackedGroups:
         """As ``train.learning.pack``."""
@@ -128,14 +109,14 @@ class Ours:
             sampling=self.sampling,
             eos_ids=shapes.Codec.eos_ids,
             pad_id=0,
-            limit=PassLimit(self.args.microbatch_prompts),
+            limit=self.limit,
             layout=self.layout,
             device=self.policy.device,
         )
 
     def score(self, packed: PackedGroups) -> ObjectiveBatch:
         """Random rewards."""
-        rewards = torch.rand(len(packed.groups), self.args.k, generator=self.random)
+        rewards = torch.rand(len(packed.groups), self.work.k, generator=self.random)
         scores = [
             tuple(Score({"task": r}, "right", "rule") for r in row) for row in rewards.tolist()
         ]
@@ -145,47 +126,32 @@ class Ours:
 
 def ours(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Our steps."""
-    run = Ours(args, device)
+    policy = shapes.policy(args.shape, device, checkpointing=args.checkpointing, live=False)
+    policy.freeze_reference()
+    work = shapes.Work.of(args, args.sampling)
+    run = Ours(policy, work, PassLimit(args.microbatch_prompts), layout=args.layout)
     for _ in range(args.warmup):
         run.step()
-    run.parts = Parts(device)
+    run.parts = measure.Parts(device)
     for _ in range(args.steps):
         run.step()
-    last = run.updates[-1]
-    tokens = [
-        sum(len(r.token_ids) for r in g.rollouts)
-        for g in collect(run.engine, run.prompts, args.k).groups
-    ]
     return {
+        "engine": type(run.engine).__name__,
         "layout": run.layout,
-        "seconds": dict(run.parts.seconds),
-        "peak_gib": {name: round(value, 2) for name, value in run.parts.peak.items()},
-        "grad_norm": last.grad_norm,
+        **run.parts.result(),
+        "grad_norm": run.updates[-1].grad_norm,
         "ratio_mean": [u.ratio_mean for u in run.updates],
         "gap_max": [u.gap_max for u in run.updates],
-        "completion_tokens": sum(tokens),
-        "roofline_s": roofline(args, device),
+        "completion_tokens": run.completion_tokens,
     }
 
 
 def trl(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """TRL's GRPOTrainer with its transformers rollouts."""
-    import datasets
     import trl as library
-    from peft import LoraConfig
     from transformers import TrainerCallback
 
-    sizes = shapes.lengths(args.prompt_lengths, args.prompts)
-    vocabulary = shapes.SHAPES[args.shape]["vocab_size"]
-    tokenizer = shapes.words(vocabulary)
-    texts = [
-        " ".join(tokenizer.convert_ids_to_tokens(list(p.token_ids)))
-        for p in shapes.prompts(sizes, vocabulary)
-    ]
-    sequences = args.prompts * args.k
-    once = min(args.rival_batch or sequences, sequences)
-    random = torch.Generator().manual_seed(0)
-    parts = Parts(device)
+    parts = measure.Parts(device)
 
     class Timer(TrainerCallback):  # type: ignore[misc]
         """Awaits the device around each step."""
@@ -197,43 +163,15 @@ def trl(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
         def on_step_end(self, *_: Any, **__: Any) -> None:
             self.now.__exit__(None, None, None)
 
-    with tempfile.TemporaryDirectory() as folder:
-        config = library.GRPOConfig(
-            output_dir=folder,
-            per_device_train_batch_size=once,
-            gradient_accumulation_steps=sequences // once,
-            num_generations=args.k,
-            max_completion_length=args.new_tokens,
-            max_steps=args.warmup + args.rival_steps,
-            num_train_epochs=10**6,
-            learning_rate=1e-5,
-            beta=0.02,
-            bf16=device.type == "cuda",
-            use_cpu=device.type == "cpu",
-            gradient_checkpointing=args.checkpointing,
-            logging_steps=10**6,
-            save_strategy="no",
-            report_to="none",
-            shuffle_dataset=False,
-            **{"temperature": 1.0, "top_p": 1.0, "top_k": 0} | SAMPLINGS[args.sampling],
-        )
-        trainer = library.GRPOTrainer(
-            model=shapes.model(args.shape, device),
-            reward_funcs=lambda completions, **_: torch.rand(
-                len(completions), generator=random
-            ).tolist(),
-            args=config,
-            train_dataset=datasets.Dataset(
-                # With a fingerprint of its own: datasets 5.2 cannot hash a table of pyarrow 26.
-                datasets.table.InMemoryTable.from_pydict({"prompt": texts}),
-                fingerprint="prompts",
-            ),
-            processing_class=tokenizer,
-            peft_config=LoraConfig(
-                r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM"
-            ),
-            callbacks=[Timer()],
-        )
+    with rivals.trl_trainer(
+        args.shape,
+        shapes.Work.of(args, args.sampling),
+        device,
+        steps=args.warmup + args.rival_steps,
+        batch=args.rival_batch,
+        checkpointing=args.checkpointing,
+        callbacks=[Timer()],
+    ) as trainer:
         generate = trainer._generate
 
         def timed(*given: Any, **named: Any) -> Any:
@@ -242,77 +180,38 @@ def trl(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
 
         trainer._generate = timed
         trainer.train()
-    return {
-        "version": library.__version__,
-        "batch": once,
-        "seconds": {name: values[args.warmup :] for name, values in parts.seconds.items()},
-        "peak_gib": {name: round(value, 2) for name, value in parts.peak.items()},
-    }
-
-
-def roofline(args: argparse.Namespace, device: torch.device) -> float | None:
-    """Seconds that no step can beat: weights read once a token, packed arithmetic at full speed.
-
-    A token of a packed row takes 2 operations a weight forward, twice (policy and reference), and 2
-    backward, since frozen weights get no gradient.
-    """
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name()
-    bandwidth, speed = next(v for key, v in CARDS.items() if key in name)
-    weights = shapes.parameters(args.shape)
-    packed = sum(shapes.lengths(args.prompt_lengths, args.prompts))
-    packed += args.prompts * args.k * args.new_tokens
-    return args.new_tokens * 2 * weights / bandwidth + 6 * weights * packed / speed
+        batch = trainer.args.per_device_train_batch_size
+    return {"version": library.__version__, "batch": batch, **parts.result(skip=args.warmup)}
 
 
 CONTESTANTS = {"ours": ours, "trl": trl}
 
 
-def alone(who: str) -> dict[str, Any]:
-    """One contestant in a process of its own."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        command = [sys.executable, __file__, *sys.argv[1:], "--alone", who, "--json", file.name]
-        done = subprocess.run(command, stdout=sys.stderr, check=False)
-        if done.returncode:
-            return {"failed": f"exit code {done.returncode}"}
-        return json.loads(Path(file.name).read_text())
-
-
 def summary(args: argparse.Namespace, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What is compared."""
-    median = {
-        who: {part: round(statistics.median(v), 4) for part, v in r["seconds"].items()}
-        for who, r in results.items()
-        if "seconds" in r
-    }
-    mine, rival = median["ours"]["step"], median.get(args.rival or "", {}).get("step")
-    floor = results["ours"]["roofline_s"]
-    return {
-        "shape": args.shape,
-        "sequences": args.prompts * args.k,
-        "step_s": mine,
-        "rival": args.rival,
-        "rival_step_s": rival,
-        "speedup": round(rival / mine, 2) if rival else None,
-        "roofline_ratio": round(mine / floor, 2) if floor else None,
-        "peak_gib": max(results["ours"]["peak_gib"].values(), default=None),
-        "rival_peak_gib": max(results[args.rival]["peak_gib"].values(), default=None)
-        if rival
-        else None,
-        "median_s": median,
-    }
+    work, on = shapes.Work.of(args, args.sampling), measure.this_card()
+    floor = None
+    if on is not None:
+        weights = shapes.parameters(args.shape)
+        floor = measure.step_floor(weights, work.packed_tokens, work.new_tokens, on)
+    median = {w: measure.medians(r["seconds"]) for w, r in results.items() if "seconds" in r}
+    peak = {w: max(r.get("peak_gib", {}).values(), default=None) for w, r in results.items()}
+    return measure.comparison(
+        shape=args.shape,
+        sequences=work.sequences,
+        step_s=median["ours"]["step"],
+        floor_s=floor,
+        peak_gib=peak["ours"],
+        rival=args.rival,
+        rival_step_s=median.get(args.rival, {}).get("step"),
+        rival_peak_gib=peak.get(args.rival),
+    ) | {"roofline_s": floor, "work": work.record(), "median_s": median}
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=shapes.SHAPES, default="tiny")
-    parser.add_argument("--prompts", type=int, default=4)
-    parser.add_argument("--k", type=int, default=4)
-    parser.add_argument("--new-tokens", type=int, default=128)
-    parser.add_argument("--prompt-lengths", type=Path, default=shapes.LENGTHS)
-    parser.add_argument("--sampling", choices=SAMPLINGS, default="plain")
+    parser = shapes.flags(__doc__)
+    parser.add_argument("--sampling", choices=shapes.SAMPLINGS, default="plain")
     parser.add_argument("--layout", choices=("flat", "packed", "plain"))
     parser.add_argument("--microbatch-prompts", type=int, default=2)
     parser.add_argument("--checkpointing", action="store_true")
@@ -321,7 +220,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rival", choices=("trl",))
     parser.add_argument("--rival-steps", type=int, default=10)
     parser.add_argument("--rival-batch", type=int, help="sequences in one of its passes")
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--alone", choices=CONTESTANTS, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -329,19 +227,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Run both, or one alone."""
     args = parse()
-    if args.alone:
-        args.json.write_text(json.dumps(CONTESTANTS[args.alone](args, shapes.device())))
-        return
-    results = {who: alone(who) for who in filter(None, ("ours", args.rival))}
-    whole = summary(args, results) | {
-        "command": " ".join(["python", "benchmarks/step.py", *sys.argv[1:]]),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": shapes.machine(),
-        "results": results,
-    }
-    print(json.dumps(whole))
-    if args.json:
-        args.json.write_text(json.dumps(whole, indent=1) + "\n")
+    measure.compete(__file__, args, CONTESTANTS, summary)
 
 
 if __name__ == "__main__":

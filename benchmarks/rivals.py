@@ -1,0 +1,148 @@
+"""What ours is measured against: TRL's GRPOTrainer, and Transformers' ``generate``.
+
+The same shapes with random weights, the same prompts, LoRA and sampling.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+import shapes
+from grpo_dual.config.schema import LoraConfig
+from grpo_dual.model.loading import attach_lora
+
+NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+
+
+@contextlib.contextmanager
+def trl_trainer(
+    shape: str,
+    work: shapes.Work,
+    device: torch.device,
+    *,
+    steps: int,
+    batch: int | None = None,
+    checkpointing: bool = False,
+    callbacks: Sequence[Any] = (),
+) -> Iterator[Any]:
+    """TRL's GRPOTrainer with its transformers rollouts, in a folder that goes with it.
+
+    Args:
+        shape: Of the model.
+        work: Prompts, completions, sampling.
+        device: Where.
+        steps: That it trains.
+        batch: Sequences in one of its passes; None: all.
+        checkpointing: Of activations.
+        callbacks: Of Transformers' trainer.
+    """
+    import datasets
+    import trl
+    from peft import LoraConfig as PeftLoraConfig
+
+    vocabulary = shapes.SHAPES[shape]["vocab_size"]
+    tokenizer = shapes.words(vocabulary)
+    texts = [
+        " ".join(tokenizer.convert_ids_to_tokens(list(p.token_ids)))
+        for p in shapes.prompts(list(work.prompts), vocabulary)
+    ]
+    once = min(batch or work.sequences, work.sequences)
+    random = torch.Generator().manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        config = trl.GRPOConfig(
+            output_dir=folder,
+            per_device_train_batch_size=once,
+            gradient_accumulation_steps=work.sequences // once,
+            num_generations=work.k,
+            max_completion_length=work.new_tokens,
+            max_steps=steps,
+            num_train_epochs=10**6,
+            learning_rate=1e-5,
+            beta=0.02,
+            bf16=device.type == "cuda",
+            use_cpu=device.type == "cpu",
+            gradient_checkpointing=checkpointing,
+            logging_steps=10**6,
+            save_strategy="no",
+            report_to="none",
+            shuffle_dataset=False,
+            **NEUTRAL | shapes.SAMPLINGS[work.sampling],
+        )
+        yield trl.GRPOTrainer(
+            model=shapes.model(shape, device),
+            reward_funcs=lambda completions, **_: torch.rand(
+                len(completions), generator=random
+            ).tolist(),
+            args=config,
+            train_dataset=datasets.Dataset(
+                # With a fingerprint of its own: datasets 5.2 cannot hash a table of pyarrow 26.
+                datasets.table.InMemoryTable.from_pydict({"prompt": texts}),
+                fingerprint="prompts",
+            ),
+            processing_class=tokenizer,
+            peft_config=PeftLoraConfig(
+                r=shapes.RANK,
+                lora_alpha=2 * shapes.RANK,
+                target_modules="all-linear",
+                task_type="CAUSAL_LM",
+            ),
+            callbacks=list(callbacks),
+        )
+
+
+def generate(
+    shape: str, work: shapes.Work, device: torch.device
+) -> Callable[[int], Callable[[], int]]:
+    """Transformers' ``generate`` as TRL's trainer calls it.
+
+    The model is PEFT's, untouched by this package, under bf16 autocast on CUDA; every prompt stands
+    in the batch K times, padded on the left; log-probs are not asked for. No sequence ends early.
+
+    Args:
+        shape: Of the model.
+        work: Prompts, completions, sampling.
+        device: Where.
+
+    Returns:
+        From a number of new tokens to a call that draws so many of every sequence and returns how
+        many it has drawn.
+    """
+    from transformers import GenerationConfig
+
+    config = LoraConfig(rank=shapes.RANK, alpha=2 * shapes.RANK)
+    model: Any = attach_lora(shapes.model(shape, device), config)
+    shapes.enliven(model.named_parameters())
+    vocabulary = shapes.SHAPES[shape]["vocab_size"]
+    width = max(work.prompts)
+    rows = [
+        list(p.token_ids)
+        for p in shapes.prompts(list(work.prompts), vocabulary)
+        for _ in range(work.k)
+    ]
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+
+    def limited(new_tokens: int) -> Callable[[], int]:
+        settings = GenerationConfig(
+            do_sample=True,
+            max_new_tokens=new_tokens,
+            pad_token_id=0,
+            eos_token_id=shapes.never(vocabulary),
+            disable_compile=True,
+            **NEUTRAL | shapes.SAMPLINGS[work.sampling],
+        )
+
+        def draw() -> int:
+            half = torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda")
+            with torch.no_grad(), half:
+                drawn = model.generate(
+                    input_ids=ids, attention_mask=mask, generation_config=settings
+                )
+            return drawn[:, width:].numel()
+
+        return draw
+
+    return limited

@@ -91,7 +91,7 @@ def ours(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
         config = RolloutConfig(
             engine=args.engine, sampling=sampling, max_sequences=max(512, work.sequences)
         )
-        engine = choose_engine(policy, NoEnd(args.shape), config, shapes.tell)
+        engine = choose_engine(policy, NoEnd(args.shape), config, shapes.tell_once)
         names.add(type(engine).__name__)
         return lambda: collect(engine, prompts, work.k).tokens
 

@@ -1,6 +1,7 @@
 """Models of real shape with random weights, and prompts of real length, for the benchmarks."""
 
 import argparse
+import functools
 import json
 import random
 import sys
@@ -222,6 +223,10 @@ def flags(description: str | None) -> argparse.ArgumentParser:
 def tell(text: str) -> None:
     """To the one who looks on; stdout is for JSON."""
     print(text, file=sys.stderr, flush=True)
+
+
+tell_once = functools.cache(tell)
+"""What would be told again and again."""
 
 
 def device() -> torch.device:

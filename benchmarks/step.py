@@ -60,7 +60,7 @@ class Ours:
         self.policy, self.work, self.limit = policy, work, limit
         self.sampling = work.settings()
         config = RolloutConfig(sampling=self.sampling, max_sequences=max(512, work.sequences))
-        self.engine = choose_engine(policy, shapes.Codec(), config, shapes.tell)
+        self.engine = choose_engine(policy, shapes.Codec(), config, shapes.tell_once)
         self.updater = Updater(
             policy,
             {name: KlController(**KlConfig().model_dump()) for name in NAMES},

@@ -1,0 +1,59 @@
+"""Ours and Transformers' ``generate`` draw the same number of tokens from the tiny shape."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.append(str(ROOT / "benchmarks"))
+
+import forward  # noqa: E402
+import rollout  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def flags(tmp_path: Path) -> argparse.Namespace:
+    lengths = tmp_path / "lengths.json"
+    lengths.write_text(json.dumps({"lengths": [5, 9, 3]}))
+    return argparse.Namespace(
+        shape="tiny", prompts=2, k=2, new_tokens=3, prompt_lengths=lengths, sampling="plain",
+        engine="auto", warmup=0, rounds=2, rival_rounds=2,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("sampling", ["plain", "handoff"])
+@pytest.mark.parametrize("who", ["ours", "transformers"])
+def test_both_draw_every_token(flags: argparse.Namespace, who: str, sampling: str) -> None:
+    flags.sampling = sampling
+    # It would raise if a sequence had ended early.
+    found = rollout.CONTESTANTS[who](flags, CPU)
+    assert {name: len(values) for name, values in found["seconds"].items()} == {
+        "rollout": 2,
+        "prefill": 2,
+    }
+    assert found["peak_gib"] == {}
+    assert found.get("engine") == ("TransformersEngine" if who == "ours" else None)
+
+
+def test_forward_takes_the_common_flags(
+    flags: argparse.Namespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--prompts", "3", "--k", "2", "--new-tokens", "4", "--repeats", "1"]
+    lengths = ["--prompt-lengths", str(flags.prompt_lengths), "--cases", "6,2,3,2"]
+    monkeypatch.setattr(sys, "argv", ["forward.py", *given, *lengths])
+    forward.main()
+    found = json.loads(capsys.readouterr().out)
+    own, case = found["cases"]
+    # Shared 5 + 9 + 3 + 6 x 4 = 41 tokens, plain 2 x 17 + 24 = 58.
+    assert (own["shared"]["tokens"], own["plain"]["tokens"]) == (41, 58)
+    # K (P + C) / (P + K C) = 3 x 8 / (6 + 6)
+    assert case["ideal"] == 2.0
+    assert found["sequences"] == 6
+    assert found["rival"] == "plain"
+    assert {"machine", "versions", "date", "command"} <= set(found)

@@ -102,13 +102,7 @@ def panel(
             textcoords="offset points", ha="center", fontsize=8,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5}, zorder=2,
         )  # fmt: skip
-    for rival in marks(rivals, scaling["base"], axis):
-        length = f"prompts of {rival.size['prompt_tokens']:.0f} tokens on average"
-        time.plot(
-            rival.size[axis], rival.seconds, linestyle="", marker="*", markersize=13, color=RIVAL,
-            markeredgecolor="black", markeredgewidth=0.6, zorder=5, clip_on=False,
-            label=f"{rival.name.upper()}, {length}",
-        )  # fmt: skip
+    star(time, scaling, axis, rivals)
     start = next((p for p in good if p[axis] == scaling["base"][axis]), None)
     if start is not None:
         x, y = start[axis], start["step_s"]
@@ -116,13 +110,7 @@ def panel(
             (x, y), (x * 1.1, y * 1.1), color="0.6", linestyle="--", linewidth=1,
             label="in proportion to the axis", zorder=1,
         )  # fmt: skip
-    failed = [point[axis] for point in points if "failed" in point]
-    for x in failed:
-        time.axvline(x, color="black", linestyle=":", linewidth=1)
-        time.text(
-            x, 0.98, "does not fit ", transform=time.get_xaxis_transform(), rotation=90,
-            ha="right", va="top", fontsize=8,
-        )  # fmt: skip
+    strike(time, points, axis)
     held = [(point[axis], point["peak_gib"]) for point in good if point["peak_gib"] is not None]
     if held:
         memory.plot(
@@ -130,7 +118,30 @@ def panel(
         )
     else:
         memory.text(0.5, 0.5, "not measured", transform=memory.transAxes, ha="center", va="center")
-    dress(time, memory, axis, [*xs, *failed])
+    dress(time, memory, axis, [point[axis] for point in points])
+
+
+def star(time: Axes, scaling: Mapping[str, Any], axis: str, rivals: Sequence[Rival]) -> None:
+    """A star for every rival on the axis."""
+    for rival in marks(rivals, scaling["base"], axis):
+        length = f"prompts of {rival.size['prompt_tokens']:.0f} tokens on average"
+        time.plot(
+            rival.size[axis], rival.seconds, linestyle="", marker="*", markersize=13, color=RIVAL,
+            markeredgecolor="black", markeredgewidth=0.6, zorder=5, clip_on=False,
+            label=f"{rival.name.upper()}, {length}",
+        )  # fmt: skip
+
+
+def strike(time: Axes, points: Sequence[Mapping[str, Any]], axis: str) -> None:
+    """A dotted line for every point that failed."""
+    failed = {p[axis]: p["failed"] for p in points if "failed" in p}
+    for x, reason in failed.items():
+        time.axvline(x, color="black", linestyle=":", linewidth=1)
+        time.text(
+            x, 0.98, "does not fit " if reason.startswith("out of memory") else "failed ",
+            transform=time.get_xaxis_transform(), rotation=90,
+            ha="right", va="top", fontsize=8,
+        )  # fmt: skip
 
 
 def dress(time: Axes, memory: Axes, axis: str, ticks: Sequence[float]) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 import shapes
+from grpo_dual.errors import NumericsError
 
 Contestant = Callable[[argparse.Namespace, torch.device], dict[str, Any]]
 BYTES = 2
@@ -236,9 +237,11 @@ def compete(
 
 
 def attempt(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A result, or that the device's memory did not hold it."""
+    """A result; or ``failed``: the device's memory did not hold it, or its numbers are refused."""
     try:
         return call()
+    except NumericsError as error:
+        return {"failed": f"refused: {error}"}
     except RuntimeError as error:
         if not out_of_memory(error):
             raise

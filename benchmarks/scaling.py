@@ -7,7 +7,8 @@ warm-up step and two or three timed ones of ``step.py``, in passes of a budget o
 taken from the smallest floor (``measure.step_floor``) to the largest, and the JSON is written after
 each, so that an interruption loses nothing. A point that would end beyond ``--budget-seconds``, by
 how the last one compared with its floor, is skipped with all that follow, and the result names
-them. A point that the device's memory does not hold is recorded as that.
+them. A point that the device's memory does not hold, or whose numbers the trainer refuses, is
+recorded as that.
 
     --axis k=4,8 --axis prompts=      another set of values, or none, for an axis
 """

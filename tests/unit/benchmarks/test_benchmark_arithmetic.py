@@ -17,6 +17,7 @@ import measure  # noqa: E402
 import rollout  # noqa: E402
 import shapes  # noqa: E402
 import step  # noqa: E402
+from grpo_dual.errors import NumericsError  # noqa: E402
 
 FIELDS = {
     "shape", "sequences", "step_s", "rival", "rival_step_s", "speedup", "roofline_ratio",
@@ -170,6 +171,13 @@ def refused_in_a_capture() -> dict[str, Any]:
 )
 def test_memory_that_runs_out_is_a_result(call: Any, reason: str) -> None:
     assert measure.attempt(call) == {"failed": f"out of memory ({reason})"}
+
+
+def test_numbers_that_the_trainer_refuses_are_a_result() -> None:
+    def stranger() -> dict[str, Any]:
+        raise NumericsError("another policy has drawn")
+
+    assert measure.attempt(stranger) == {"failed": "refused: another policy has drawn"}
 
 
 def test_other_errors_are_not_swallowed() -> None:

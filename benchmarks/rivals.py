@@ -49,34 +49,14 @@ def trl_trainer(
         " ".join(tokenizer.convert_ids_to_tokens(list(p.token_ids)))
         for p in shapes.prompts(list(work.prompts), vocabulary)
     ]
-    once = min(batch or work.sequences, work.sequences)
     random = torch.Generator().manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        config = trl.GRPOConfig(
-            output_dir=folder,
-            per_device_train_batch_size=once,
-            gradient_accumulation_steps=work.sequences // once,
-            num_generations=work.k,
-            max_completion_length=work.new_tokens,
-            max_steps=steps,
-            num_train_epochs=10**6,
-            learning_rate=1e-5,
-            beta=0.02,
-            bf16=device.type == "cuda",
-            use_cpu=device.type == "cpu",
-            gradient_checkpointing=checkpointing,
-            logging_steps=10**6,
-            save_strategy="no",
-            report_to="none",
-            shuffle_dataset=False,
-            **NEUTRAL | shapes.SAMPLINGS[work.sampling],
-        )
         yield trl.GRPOTrainer(
             model=shapes.model(shape, device),
             reward_funcs=lambda completions, **_: torch.rand(
                 len(completions), generator=random
             ).tolist(),
-            args=config,
+            args=_trl_config(work, device, folder, steps, batch, checkpointing),
             train_dataset=datasets.Dataset(
                 # With a fingerprint of its own: datasets 5.2 cannot hash a table of pyarrow 26.
                 datasets.table.InMemoryTable.from_pydict({"prompt": texts}),
@@ -91,6 +71,38 @@ def trl_trainer(
             ),
             callbacks=list(callbacks),
         )
+
+
+def _trl_config(
+    work: shapes.Work,
+    device: torch.device,
+    folder: str,
+    steps: int,
+    batch: int | None,
+    checkpointing: bool,
+) -> Any:
+    import trl
+
+    once = min(batch or work.sequences, work.sequences)
+    return trl.GRPOConfig(
+        output_dir=folder,
+        per_device_train_batch_size=once,
+        gradient_accumulation_steps=work.sequences // once,
+        num_generations=work.k,
+        max_completion_length=work.new_tokens,
+        max_steps=steps,
+        num_train_epochs=10**6,
+        learning_rate=1e-5,
+        beta=0.02,
+        bf16=device.type == "cuda",
+        use_cpu=device.type == "cpu",
+        gradient_checkpointing=checkpointing,
+        logging_steps=10**6,
+        save_strategy="no",
+        report_to="none",
+        shuffle_dataset=False,
+        **NEUTRAL | shapes.SAMPLINGS[work.sampling],
+    )
 
 
 def generate(

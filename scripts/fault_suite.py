@@ -4,9 +4,9 @@
     python scripts/fault_suite.py --out runs/faults --healthy-seeds 10 --keep histories.json.xz
 
 Each case of tests/faults/catalogue.py is trained in a process of its own, 20 steps of the embedded
-model; healthy ones over several seeds. Prints the confusion matrix; exit code 1 when the first-named
-cause is right in fewer than 90 % of the faults, within the first two in fewer than 97 %, or healthy
-runs got more than one finding of severity "act".
+model; healthy ones over several seeds. Prints the confusion matrix; exit code 1 when the first
+cause named is right in fewer than 90 % of the faults, one of the first two in fewer than 97 %, or
+healthy runs got more than one finding of severity "act".
 """
 
 import argparse

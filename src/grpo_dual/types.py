@@ -231,3 +231,5 @@ class Finding:
     """Two completions that show it, as the model wrote them; data, never markup."""
     step: int | None = None
     """The step at which it was first certain; None before the first step."""
+    until: int | None = None
+    """The last step at which it held; None while it does."""

@@ -84,6 +84,7 @@ FAULTS: tuple[Case, ...] = (
     Case("truncated-sampling", "sampling-mismatch", {
         "rollout.sampling.top_k": 2, "rollout.sampling.top_p": 0.6}),
     Case("prompt-truncation", "prompt-truncation", {"rollout.max_prompt_tokens": 72}),
+    Case("prompts-cut", "prompt-truncation", {"rollout.max_prompt_tokens": 120}),
     Case("completion-truncation", "completion-truncation", {
         "rollout.sampling.max_new_tokens": 6}),
     Case("noisy-general", "noisy-general", _GENERAL),
@@ -112,7 +113,8 @@ FAULTS: tuple[Case, ...] = (
         "objectives.hallucination.reward.abstains": 1.0}),
     Case("judge-pays-for-filler", "pays-for-filler", _each(
         "custom_rewards", custom("safe_wording"))),
-    Case("length-hacking", "length-hacking", _each("custom_rewards", custom("long_texts"))),
+    Case("length-hacking", "length-hacking", {
+        **_each("custom_rewards", custom("long_texts", 10.0)), **_each("length.scale", 0.0)}),
     Case("entropy-collapse", "entropy-collapse", {
         **_each("custom_rewards", custom("majority")), "train.optimizer.learning_rate": 2e-3}),
     Case("template-collapse", "template-collapse", {

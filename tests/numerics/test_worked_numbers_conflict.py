@@ -3,13 +3,8 @@
 import pytest
 import torch
 
-from grpo_dual.loss.conflict import (
-    corrected_cosine,
-    cosines,
-    full_batch_reliability,
-    gram_matrix,
-    half_cosine,
-)
+from grpo_dual.diagnosis.control import corrected_cosine, full_batch_reliability
+from grpo_dual.loss.conflict import cosines, gram_matrix, half_cosine
 
 
 def test_t93_full_batch_reliabilities():

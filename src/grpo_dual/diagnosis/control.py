@@ -62,3 +62,31 @@ def in_a_row(series: Series, breaks: Callable[[float], bool], *, rows: int = PER
     """Do the last ``rows`` measured values all break the rule? False with fewer of them."""
     last = series.known[-rows:]
     return len(last) == rows and all(map(breaks, last))
+
+
+def full_batch_reliability(half_cosine: float) -> float:
+    """``rel = 2 c / (1 + c)``, c = max(0, cos of two half batches' gradients): Spearman-Brown.
+
+    Args:
+        half_cosine: Cosine between the gradients of the two halves of one objective's prompts.
+
+    Returns:
+        Reliability of the full batch's gradient in [0, 1]: 0 is noise, 1 is all signal.
+    """
+    c = max(0.0, half_cosine)
+    return 2 * c / (1 + c)
+
+
+def corrected_cosine(cosine: float, reliability_a: float, reliability_b: float) -> float | None:
+    """``cos / sqrt(rel_a rel_b)``: takes out noise's pull of a cosine towards 0 (Spearman 1904).
+
+    Args:
+        cosine: Measured cosine between two objectives' full-batch gradients.
+        reliability_a: Full-batch reliability of the first gradient.
+        reliability_b: Of the second.
+
+    Returns:
+        The corrected cosine, which may exceed 1 in size; None where either gradient is all noise.
+    """
+    product = reliability_a * reliability_b
+    return cosine / product**0.5 if product > 0 else None

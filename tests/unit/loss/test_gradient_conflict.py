@@ -3,13 +3,8 @@
 import pytest
 import torch
 
-from grpo_dual.loss.conflict import (
-    corrected_cosine,
-    cosines,
-    full_batch_reliability,
-    gradient_norms,
-    gram_matrix,
-)
+from grpo_dual.diagnosis.control import corrected_cosine, full_batch_reliability
+from grpo_dual.loss.conflict import cosines, gradient_norms, gram_matrix
 
 
 def test_gram_of_two_gradients_over_several_parameters():

@@ -1,0 +1,144 @@
+"""The history of a run -> findings, ranked: the first one is what to change first."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from grpo_dual.diagnosis import data_rules, policy_rules, reward_rules
+from grpo_dual.diagnosis.history import History
+from grpo_dual.diagnosis.rule import Rule
+from grpo_dual.types import Finding, Severity
+
+RULES: tuple[Rule, ...] = (*policy_rules.RULES, *reward_rules.RULES, *data_rules.RULES)
+
+_EVERYTHING_BELOW = (
+    "entropy-collapse", "template-collapse", "reward-hacking", "kl-runaway", "dead-rewards",
+    "length-hacking", "pays-for-filler", "completion-truncation", "parser-mismatch",
+    "learning-rate", "wrong-chat-template", "gradient-conflict",
+)  # fmt: skip
+EXPLAINS: dict[str, tuple[str, ...]] = {
+    "forced-length": _EVERYTHING_BELOW,
+    "sampling-mismatch": (*_EVERYTHING_BELOW, "judge-noise"),
+    "wrong-chat-template": _EVERYTHING_BELOW,
+    "prompt-truncation": ("template-collapse", "entropy-collapse", "pays-for-filler"),
+    "completion-truncation": ("parser-mismatch", "wrong-chat-template", "reward-hacking"),
+    "learning-rate": (
+        "entropy-collapse", "template-collapse", "kl-runaway", "parser-mismatch",
+        "completion-truncation", "reward-hacking", "dead-rewards", "length-hacking",
+    ),
+    "kl-runaway": ("entropy-collapse", "reward-hacking"),
+    "pays-for-filler": (
+        "template-collapse", "entropy-collapse", "reward-hacking", "length-hacking",
+    ),
+    "length-hacking": (
+        "completion-truncation", "reward-hacking", "entropy-collapse", "pays-for-filler",
+        "kl-runaway", "parser-mismatch",
+    ),
+    "judge-noise": ("reward-hacking", "entropy-collapse", "length-hacking", "pays-for-filler"),
+    "cancelling-rewards": ("dead-rewards", "reward-hacking", "pays-for-filler"),
+    "condition-imbalance": ("reward-hacking", "template-collapse"),
+    "gradient-conflict": ("reward-hacking", "length-hacking", "pays-for-filler"),
+    "starved-objective": ("length-hacking",),
+    "template-collapse": (
+        "entropy-collapse", "kl-runaway", "learning-rate", "dead-rewards", "pays-for-filler",
+        "reward-hacking", "parser-mismatch", "length-hacking",
+    ),
+    "stale-adapter": ("numerics",),
+    "numerics": ("sampling-mismatch",),
+    "data-leak": ("reward-hacking", "learning-rate", "kl-runaway"),
+    "unknown-position": ("reward-hacking",),
+    "noisy-general": ("length-hacking", "reward-hacking", "parser-mismatch", "starved-objective"),
+}  # fmt: skip
+"""Cause -> symptoms that it brings: with the cause found, these say nothing new."""
+_OVER = 0.8
+"""Of the confidence of what no longer holds."""
+_ORDER = {Severity.ACT: 0, Severity.WARN: 1, Severity.NOTE: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What is found, first things first."""
+
+    findings: tuple[Finding, ...]
+    """Those that hold and those that are over, ranked."""
+
+    @property
+    def present(self) -> tuple[Finding, ...]:
+        """Those that hold at the last step."""
+        return tuple(f for f in self.findings if f.until is None)
+
+    @property
+    def worst(self) -> Severity | None:
+        """The gravest severity of what holds."""
+        return min((f.severity for f in self.present), key=_ORDER.__getitem__, default=None)
+
+
+def examine(history: History) -> tuple[Finding, ...]:
+    """What the rules find in a history as it ends, ranked."""
+    found = [f for rule in RULES for name in history.objectives for f in rule(history, name)]
+    return rank(found)
+
+
+def diagnose(history: History, before: Iterable[Finding] = ()) -> Diagnosis:
+    """Ask the rules after every step.
+
+    A finding bears the step at which it was first certain, and the last at which it held; its
+    severity, evidence and samples are those of the step at which it was gravest.
+
+    Args:
+        history: Of the whole run.
+        before: Findings of the pre-flight; they come without a step and hold throughout.
+    """
+    found: dict[tuple[str, str | None], Finding] = {}
+    steps = history.steps or (0,)
+    for step in steps:
+        for new in examine(history.until(step)):
+            old = found.get(key(new), new)
+            kept = new if _ORDER[new.severity] <= _ORDER[old.severity] else old
+            first = step if old is new else old.step
+            found[key(new)] = replace(kept, step=first, until=step)
+    dated = [replace(f, until=None) if f.until == steps[-1] else f for f in found.values()]
+    return Diagnosis(rank(merge([*before, *dated])))
+
+
+def key(finding: Finding) -> tuple[str, str | None]:
+    """What makes two findings the same one."""
+    return finding.code, finding.objective
+
+
+def merge(findings: Sequence[Finding]) -> list[Finding]:
+    """One finding a cause and objective: the gravest, with the evidence of both."""
+    by_key: dict[tuple[str, str | None], Finding] = {}
+    for found in findings:
+        other = by_key.get(key(found))
+        if other is None:
+            by_key[key(found)] = found
+            continue
+        kept = min(other, found, key=lambda f: (_ORDER[f.severity], -f.confidence))
+        evidence = dict.fromkeys((*other.evidence, *found.evidence))
+        samples = other.samples or found.samples
+        by_key[key(found)] = replace(kept, evidence=tuple(evidence), samples=samples)
+    return list(by_key.values())
+
+
+def rank(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Causes before what they explain, then by severity and confidence.
+
+    A cause explains only what was found with it or later.
+    """
+    listed = list(findings)
+
+    def explained(found: Finding) -> bool:
+        return any(
+            found.code in EXPLAINS.get(cause.code, ())
+            and cause.severity is Severity.ACT
+            and (cause.objective is None or found.objective in (None, cause.objective))
+            and (cause.step or 0) <= (found.step or 0)
+            for cause in listed
+            if cause.code != found.code
+        )
+
+    def place(found: Finding) -> tuple[bool, int, float, str]:
+        sure = found.confidence * (1.0 if found.until is None else _OVER)
+        return (explained(found), _ORDER[found.severity], -sure, found.code)
+
+    return tuple(sorted(listed, key=place))

@@ -120,25 +120,30 @@ def merge(findings: Sequence[Finding]) -> list[Finding]:
     return list(by_key.values())
 
 
-def rank(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Causes before what they explain, then by severity and confidence.
+def explanation(found: Finding, among: Iterable[Finding]) -> Finding | None:
+    """The cause that brings ``found``, if one of ``among`` does.
 
-    A cause explains only what was found with it or later.
+    A cause asks for action itself, and explains only what was found with it or later.
     """
-    listed = list(findings)
+    causes = (
+        cause
+        for cause in among
+        if cause.code != found.code
+        and cause.severity is Severity.ACT
+        and found.code in EXPLAINS.get(cause.code, ())
+        and (cause.objective is None or found.objective in (None, cause.objective))
+        and (cause.step or 0) <= (found.step or 0)
+    )
+    return max(causes, key=lambda f: f.confidence, default=None)
 
-    def explained(found: Finding) -> bool:
-        return any(
-            found.code in EXPLAINS.get(cause.code, ())
-            and cause.severity is Severity.ACT
-            and (cause.objective is None or found.objective in (None, cause.objective))
-            and (cause.step or 0) <= (found.step or 0)
-            for cause in listed
-            if cause.code != found.code
-        )
+
+def rank(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Causes before what they explain, then by severity and confidence."""
+    listed = list(findings)
 
     def place(found: Finding) -> tuple[bool, int, float, str]:
         sure = found.confidence * (1.0 if found.until is None else _OVER)
-        return (explained(found), _ORDER[found.severity], -sure, found.code)
+        explained = explanation(found, listed) is not None
+        return (explained, _ORDER[found.severity], -sure, found.code)
 
     return tuple(sorted(listed, key=place))

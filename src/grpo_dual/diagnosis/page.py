@@ -1,0 +1,207 @@
+"""A diagnosis as text for a terminal, and as JSON for scripts."""
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from grpo_dual.diagnosis.bands import Band
+from grpo_dual.diagnosis.doctor import Diagnosis, explanation
+from grpo_dual.diagnosis.tree import Tree
+from grpo_dual.types import Finding, Severity
+
+WIDTH = 100
+PAGE = "docs/doctor.md"
+_SAMPLE = 160
+"""Characters of a sample that are shown."""
+_MARK = {Severity.ACT: "ACT ", Severity.WARN: "WARN", Severity.NOTE: "NOTE"}
+
+
+def page(
+    diagnosis: Diagnosis, tree: Tree | None, bands: Sequence[Band], *, missing: Sequence[str] = ()
+) -> str:
+    """The whole page: findings first, then the tree, then the hand-off's bands."""
+    causes = [f for f in diagnosis.findings if explanation(f, diagnosis.findings) is None]
+    parts = [summary(diagnosis), *(paragraph(f) for f in causes)]
+    symptoms = list(_symptoms(diagnosis.findings))
+    if symptoms:
+        parts.append("Explained by what stands above:\n" + "\n".join(symptoms))
+    if tree is not None:
+        parts.append("\n".join(_tree(tree)))
+    if bands:
+        parts.append("\n".join(_bands(bands)))
+    if missing:
+        parts.append("not measured here:\n" + "\n".join(f"  {m}" for m in missing))
+    return "\n\n".join(parts)
+
+
+def _symptoms(findings: Sequence[Finding]) -> Iterator[str]:
+    for found in findings:
+        cause = explanation(found, findings)
+        if cause is not None:
+            evidence = found.evidence[0] if found.evidence else found.says
+            yield _wrapped(f"{title(found)}, by {title(cause)}: {evidence}", "- ")
+
+
+def summary(diagnosis: Diagnosis) -> str:
+    """One line."""
+    present = diagnosis.present
+    acts = [f for f in present if f.severity is Severity.ACT]
+    if acts:
+        more = f", and {len(present) - 1} more" if len(present) > 1 else ""
+        return f"Change this first: {title(acts[0])}{more}."
+    if present:
+        return f"Nothing has to be changed; worth a look: {', '.join(title(f) for f in present)}."
+    over = (
+        f" Over: {', '.join(title(f) for f in diagnosis.findings)}." if diagnosis.findings else ""
+    )
+    return f"Healthy: no rule found anything.{over}"
+
+
+def title(finding: Finding) -> str:
+    """Code and objective."""
+    return finding.code + (f" ({finding.objective})" if finding.objective else "")
+
+
+def paragraph(finding: Finding) -> str:
+    """Cause, evidence, samples, remedy and the lines of YAML."""
+    when = "before the first step" if finding.step is None else f"from step {finding.step} on"
+    if finding.until is not None:
+        when = f"steps {finding.step} to {finding.until}, over now"
+    head = (
+        f"{_MARK[finding.severity]} {title(finding)}: {when}, confidence {finding.confidence:.2f}"
+    )
+    lines = [head, _wrapped(finding.says)]
+    lines += [_wrapped(item, "- ") for item in finding.evidence]
+    lines += [_wrapped(f'"{_short(text)}"', "  ") for text in finding.samples]
+    lines.append(_wrapped(f"Remedy: {finding.remedy}"))
+    lines += [f"    {line}" for line in yaml_lines(finding.patch)]
+    lines.append(f"    More: {PAGE}#{finding.code}")
+    return "\n".join(lines)
+
+
+def yaml_lines(patch: Mapping[str, object]) -> list[str]:
+    """A patch as the lines of YAML to change."""
+    tree: dict[str, Any] = {}
+    for dotted, value in patch.items():
+        *path, last = dotted.split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return list(_yaml(tree, 0))
+
+
+def as_json(
+    diagnosis: Diagnosis, tree: Tree | None, bands: Sequence[Band], *, missing: Sequence[str] = ()
+) -> str:
+    """The same for scripts."""
+    worst = diagnosis.worst
+    document = {
+        "worst": None if worst is None else str(worst),
+        "findings": [finding_document(f) for f in diagnosis.findings],
+        "tree": None if tree is None else _tree_document(tree),
+        "bands": [
+            {
+                "stage": b.stage,
+                "objective": b.objective,
+                "what": b.what,
+                "value": b.value,
+                "band": b.band,
+                "inside": b.inside,
+                "relative": b.relative,
+            }
+            for b in bands
+        ],
+        "missing": list(missing),
+    }
+    return json.dumps(document, indent=2)
+
+
+def finding_document(finding: Finding) -> dict[str, object]:
+    """A finding as a JSON object."""
+    return {
+        "code": finding.code,
+        "objective": finding.objective,
+        "severity": str(finding.severity),
+        "says": finding.says,
+        "evidence": list(finding.evidence),
+        "confidence": finding.confidence,
+        "remedy": finding.remedy,
+        "patch": dict(finding.patch),
+        "samples": list(finding.samples),
+        "step": finding.step,
+        "until": finding.until,
+        "link": f"{PAGE}#{finding.code}",
+    }
+
+
+def _tree_document(tree: Tree) -> dict[str, object]:
+    return {
+        "step": tree.step,
+        "early": tree.early,
+        "verdict": tree.verdict,
+        "objectives": {
+            b.objective: {
+                "recovered": b.recovered,
+                "criteria": [
+                    {"what": c.what, "value": c.value, "bound": c.bound, "met": c.met}
+                    for c in b.criteria
+                ],
+            }
+            for b in tree.branches
+        },
+        "remedies": [
+            {"name": r.name, "says": r.says, "patch": dict(r.patch)} for r in tree.remedies
+        ],
+    }
+
+
+def _tree(tree: Tree) -> Iterator[str]:
+    early = f" (a first look at step {tree.step})" if tree.early else ""
+    yield f"The step-20 tree{early}: {tree.verdict}."
+    for branch in tree.branches:
+        yield f"  {branch.objective}: {'recovered' if branch.recovered else 'weak'}"
+        for c in branch.criteria:
+            yield f"    {'ok' if c.met else 'no'}  {c.what}: {c.value}; wanted {c.bound}"
+    for remedy in tree.remedies:
+        yield f"  {remedy.name}: {remedy.says}"
+        yield from (f"      {line}" for line in yaml_lines(remedy.patch))
+
+
+def _bands(bands: Sequence[Band]) -> Iterator[str]:
+    yield "The hand-off's bands (shown, nothing hangs on them):"
+    for b in bands:
+        mark = {True: "inside", False: "outside", None: "-"}[b.inside]
+        yield (
+            f"  within {b.stage} steps, {b.objective}: {b.what} {b.value} [{b.band}] {mark}; "
+            f"{b.relative}"
+        )
+
+
+def _yaml(tree: Mapping[str, Any], depth: int) -> Iterator[str]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield f"{'  ' * depth}{name}:"
+            yield from _yaml(value, depth + 1)  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            # JSON is YAML; numbers like 1e-06 need their dot to be numbers in YAML 1.1.
+            text = json.dumps(value)
+            yield f"{'  ' * depth}{name}: {text.replace('e-', '.0e-') if _bare(text) else text}"
+
+
+def _bare(text: str) -> bool:
+    """A number in scientific notation without a dot."""
+    return "e-" in text and "." not in text and text[0].isdigit()
+
+
+def _short(text: str) -> str:
+    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return plain if len(plain) <= _SAMPLE else f"{plain[:_SAMPLE]}..."
+
+
+def _wrapped(text: str, mark: str = "") -> str:
+    indent = "    " + " " * len(mark)
+    return textwrap.fill(
+        text, WIDTH, initial_indent=f"    {mark}", subsequent_indent=indent, break_long_words=False
+    )

@@ -1,0 +1,203 @@
+"""The hand-off's decision tree: after 20 steps, has each objective recovered, and what then?
+
+An objective has recovered when, over the last 5 of the first 20 steps, enough of its groups are
+live (or they are solved), it seldom evades answerable prompts and less than at its start, and its
+gradient signal stands above the noise floor. Otherwise it is weak.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from grpo_dual.diagnosis.control import full_batch_reliability
+from grpo_dual.diagnosis.history import History
+from grpo_dual.diagnosis.rule import percent, show
+from grpo_dual.metrics import health, names
+
+STEP = 20
+"""The step at which the tree is asked."""
+WINDOW = 5
+"""Rows that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeLimits:
+    """What recovered means; ``doctor.tree`` in the configuration."""
+
+    live: float = 0.3
+    """Least share of live groups, unless they are solved."""
+    solved: float = 0.5
+    """Share of solved groups from which an objective counts as solved."""
+    evasion: float = 0.2
+    """Largest share of evasions on answerable prompts."""
+    signal: float = 0.05
+    """Least mean |advantage| over tokens."""
+    reliability: float = 0.1
+    """Least reliability of the gradient, where its two halves were measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One of the conditions of recovery."""
+
+    what: str
+    value: str
+    bound: str
+    met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One objective at the tree."""
+
+    objective: str
+    criteria: tuple[Criterion, ...]
+
+    @property
+    def recovered(self) -> bool:
+        """All criteria are met."""
+        return all(c.met for c in self.criteria)
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """One of the hand-off's four, as configuration."""
+
+    name: str
+    """B1 to B4."""
+    says: str
+    patch: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The branch that was taken."""
+
+    step: int
+    """Last step it looked at."""
+    branches: tuple[Branch, ...]
+    verdict: str
+    remedies: tuple[Remedy, ...]
+
+    @property
+    def early(self) -> bool:
+        """Asked before step 20: a first look only."""
+        return self.step < STEP
+
+
+def ask(history: History, limits: TreeLimits | None = None) -> Tree | None:
+    """The tree on the first 20 steps of a run.
+
+    Returns:
+        None before any step, or when evasion and groups were not measured.
+    """
+    limits = limits or TreeLimits()
+    first = history.until(STEP)
+    if not first.steps or not any(first.of(names.EVASION_ANSWERABLE, o) for o in first.objectives):
+        return None
+    branches = tuple(_branch(first, o, limits) for o in first.objectives)
+    verdict, letters = _verdict({b.objective: b.recovered for b in branches})
+    remedies = tuple(_remedy(history, letter) for letter in letters)
+    return Tree(first.steps[-1], branches, verdict, remedies)
+
+
+def _branch(first: History, objective: str, limits: TreeLimits) -> Branch:
+    dead = first.of(names.ZERO_VARIANCE_FRAC, objective).last(WINDOW)
+    solved = first.of(names.SOLVED_FRAC, objective).last(WINDOW)
+    evasion = first.of(names.EVASION_ANSWERABLE, objective)
+    signal = first.of(names.GRADIENT_SIGNAL, objective).last(WINDOW)
+    half = first.of(health.HALF_COSINE, objective).last(WINDOW)
+    live = None if dead is None else 1 - dead
+    is_solved = solved is not None and solved >= limits.solved
+    now, start = evasion.last(WINDOW), evasion.first(3)
+    criteria = [
+        Criterion(
+            "live groups, or solved ones",
+            f"{percent(live)} live, {percent(solved)} solved",
+            f">= {percent(limits.live)}, or >= {percent(limits.solved)} solved",
+            is_solved or (live is not None and live >= limits.live),
+        ),
+        Criterion(
+            "evasions on answerable prompts",
+            f"{percent(now)} (at the start {percent(start)})",
+            f"<= {percent(limits.evasion)}, and below its start",
+            # A policy that never evaded cannot fall below its start.
+            now is None or (now <= limits.evasion and (start is None or now < start or now == 0.0)),
+        ),
+        Criterion(
+            "gradient signal",
+            show(signal),
+            f">= {limits.signal:g}, unless solved",
+            is_solved or (signal is not None and signal >= limits.signal),
+        ),
+    ]
+    if half is not None and not is_solved:
+        reliability = full_batch_reliability(half)
+        criteria.append(
+            Criterion(
+                "reliability of the gradient",
+                show(reliability),
+                f">= {limits.reliability:g}, its noise floor",
+                reliability >= limits.reliability,
+            )
+        )
+    return Branch(objective, tuple(criteria))
+
+
+def _verdict(recovered: Mapping[str, bool]) -> tuple[str, tuple[str, ...]]:
+    """The hand-off's table; runs with other objectives are told which ones are weak."""
+    weak = [name for name, well in recovered.items() if not well]
+    if not weak:
+        return "all objectives have recovered: go on to 100 to 200 steps", ()
+    if set(recovered) == {"fairness", "hallucination"}:
+        if weak == ["hallucination"]:
+            return (
+                "noise in the general subset dominates: filter it (B1) or lower its weight (B3), "
+                "then contrastive pairs (B2)",
+                ("B1", "B3", "B2"),
+            )
+        if len(weak) == 2:
+            return (
+                "both are weak: look for truncation and the ambiguous/disambiguated sampling "
+                "ratio (B4)",
+                ("B4",),
+            )
+        return (
+            "unlikely: fairness alone is weak. Go deep into BBQ: parser, position of the unknown "
+            "option, polarity balance (the pre-flight counts them)",
+            (),
+        )
+    return f"weak: {', '.join(weak)}; see the findings", ()
+
+
+def _remedy(history: History, name: str) -> Remedy:
+    data = "objectives.hallucination.data"
+    general = history.number(f"{data}.subsets.general") or 0.0
+    if name == "B1":
+        on = history.setting(f"{data}.general_filter") == "handoff"
+        return Remedy(
+            "B1",
+            "Filter the general subset." + (" (It is on: use whole words.)" if on else ""),
+            {f"{data}.general_filter": "whole-words" if on else "handoff"},
+        )
+    if name == "B2":
+        return Remedy(
+            "B2",
+            "Contrastive pairs: a warm-up on accepted against rejected, and their part in the "
+            "reward.",
+            {"sft.pairs.steps": 50, "objectives.hallucination.reward.contrast": 0.2},
+        )
+    if name == "B3":
+        return Remedy(
+            "B3",
+            "Lower the weight of general." if general else "General is not drawn already.",
+            {f"{data}.subsets.general": general / 2} if general else {},
+        )
+    limit = history.number("rollout.max_prompt_tokens") or 0
+    return Remedy(
+        "B4",
+        "Raise the prompt limit and draw both conditions alike.",
+        {
+            "rollout.max_prompt_tokens": int(2 * limit),
+            "objectives.fairness.data.ambiguous_fraction": 0.5,
+        },
+    )

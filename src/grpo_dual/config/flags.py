@@ -6,7 +6,7 @@ tyro prints its own box and exits when a flag is wrong; here every mistake becom
 import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from typing import cast, get_args
 
 import tyro
 from pydantic import BaseModel, ValidationError
@@ -74,13 +74,28 @@ def _spelling(path: tuple[str, ...]) -> str:
     return ".".join(path).replace("_", "-")
 
 
-def _normalise(
-    config: RunConfig, args: list[str]
-) -> tuple[list[str], list[tuple[tuple[str, ...], list[str]]]]:
+def _or_auto(config: RunConfig, path: tuple[str, ...]) -> bool:
+    """Is a key true, false or a word?"""
+    group: object = config
+    for key in path[:-1]:
+        if isinstance(group, BaseModel):
+            group = getattr(group, key)
+    if not isinstance(group, BaseModel) or path[-1] not in type(group).model_fields:
+        return False
+    return any(word is True for word in get_args(type(group).model_fields[path[-1]].annotation))
+
+
+Given = tuple[tuple[str, ...], list[str] | list[bool]]
+"""A flag's key, and the values that follow it."""
+
+
+def _normalise(config: RunConfig, args: list[str]) -> tuple[list[str], list[Given]]:
     """Checks flag names; returns tyro's spelling and (path, values) of each flag."""
     known = {_spelling(path): (path, value) for path, value in keys_of(config)}
+    or_auto = {name for name, (path, _) in known.items() if _or_auto(config, path)}
+    switches = or_auto | {name for name, (_, value) in known.items() if isinstance(value, bool)}
     spelled: list[str] = []
-    given: list[tuple[tuple[str, ...], list[str]]] = []
+    given: list[Given] = []
     index = 0
     while index < len(args):
         flag, equals, inline = args[index].partition("=")
@@ -95,30 +110,39 @@ def _normalise(
             index += 1
         name = flag[2:].replace("_", "-")
         positive = ".".join([*name.split(".")[:-1], name.split(".")[-1].removeprefix("no-")])
-        if name not in known and isinstance(known.get(positive, (None, None))[1], bool):
+        if name not in known and positive in switches:
             if values:
                 raise ConfigError(f"{flag} takes no value, but `{' '.join(values)}` follows it.")
             name, values = positive, ["false"]
         if name not in known:
             raise ConfigError(_unknown(flag, name, known))
         path, value = known[name]
-        if isinstance(value, bool):
+        if name in switches and (name not in or_auto or _is_boolean(values)):
             on = _boolean(flag, values)
-            spelled.append("--" + _spelling((*path[:-1], path[-1] if on else f"no-{path[-1]}")))
-            values = [str(on).lower()]
-        else:
-            if not values:
-                raise ConfigError(f"{flag} needs a value, e.g. `{flag} {_example(value)}`.")
-            spelled.extend([f"--{name}", *values])
+            own = _spelling((*path[:-1], path[-1] if on else f"no-{path[-1]}"))
+            spelled.extend([f"--{name}", str(on)] if name in or_auto else [f"--{own}"])
+            given.append((path, [on]))
+            continue
+        if not values:
+            raise ConfigError(f"{flag} needs a value, e.g. `{flag} {_example(value)}`.")
+        spelled.extend([f"--{name}", *values])
         given.append((path, values))
     return spelled, given
 
 
+_TRUE = ((), ("true",), ("1",))
+_FALSE = (("false",), ("0",))
+
+
+def _is_boolean(values: list[str]) -> bool:
+    return tuple(value.lower() for value in values) in (*_TRUE, *_FALSE)
+
+
 def _boolean(flag: str, values: list[str]) -> bool:
-    words = [value.lower() for value in values]
-    if words in ([], ["true"], ["1"]):
+    words = tuple(value.lower() for value in values)
+    if words in _TRUE:
         return True
-    if words in (["false"], ["0"]):
+    if words in _FALSE:
         return False
     raise ConfigError(f"{flag} is true or false, not `{' '.join(values)}`.")
 
@@ -158,9 +182,7 @@ def _unknown(flag: str, name: str, known: Mapping[str, object]) -> str:
     )
 
 
-def _refuse_wrong_values(
-    config: RunConfig, given: Sequence[tuple[tuple[str, ...], list[str]]]
-) -> None:
+def _refuse_wrong_values(config: RunConfig, given: Sequence[Given]) -> None:
     """Validates the values by pydantic, so that the error can name the flag and the rule."""
     data: dict[str, object] = config.model_dump()
     flags: dict[KeyPath, str] = {}
@@ -171,9 +193,8 @@ def _refuse_wrong_values(
         current = target[path[-1]]
         value: object = tuple(values) if isinstance(current, tuple) else values[0]
         if len(values) > 1 and not isinstance(current, tuple):
-            raise ConfigError(
-                f"--{_spelling(path)} takes one value, but `{' '.join(values)}` was given."
-            )
+            told = " ".join(map(str, values))
+            raise ConfigError(f"--{_spelling(path)} takes one value, but `{told}` was given.")
         target[path[-1]] = None if value == "None" else value
         located: KeyPath = tuple(int(key) if key.isdigit() else key for key in path)
         for depth in range(1, len(located) + 1):  # a rule about a group names the flag inside it

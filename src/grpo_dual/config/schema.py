@@ -36,10 +36,15 @@ class ModelConfig(Strict):
     """Commit or tag on the hub."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Base weights. The adapter and the head's output are always fp32."""
+    quantization: Literal["none", "nf4"] = "none"
+    """``nf4``: the base's linear layers in 4 bit (QLoRA, double quantisation) and computed in
+    ``dtype``; embedding, norms and output head stay in it. A quarter of the memory, slower passes
+    and slower rollouts. Needs the extra ``4bit``."""
     device: str = "auto"
     """``auto`` (cuda if there is one), ``cpu``, ``cuda``, ``cuda:1``."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about 40 % more time."""
+    gradient_checkpointing: Literal["auto", True, False] = "auto"
+    """Recompute activations in the backward pass: less memory, same numbers, about 40 % more time.
+    ``auto``: on CUDA where the memory plan does not fit without it, off elsewhere."""
     trust_remote_code: bool = False
     """Run Python code that comes with a model. Off unless you have read that code."""
     lora: LoraConfig = LoraConfig()
@@ -238,5 +243,15 @@ class RunConfig(Strict):
         if self.judge.providers and unknown:
             raise ValueError(
                 f"judge.objectives names {unknown[0]}, which is no objective of this run"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _engine_reads_weights(self) -> Self:
+        if self.rollout.engine == "graph" and self.model.quantization != "none":
+            raise ValueError(
+                "rollout.engine: graph reads 16-bit base weights and model.quantization is "
+                f"{self.model.quantization}; let rollout.engine be auto or transformers, or "
+                "model.quantization none"
             )
         return self

@@ -19,6 +19,7 @@ PACKAGES = (
     "transformers",
     "peft",
     "accelerate",
+    "bitsandbytes",
     "tokenizers",
     "safetensors",
     "numpy",

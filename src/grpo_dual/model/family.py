@@ -45,6 +45,9 @@ def check_family(body: Any, config: Any) -> None:
             )
     if getattr(config, "hidden_act", "silu") != "silu":
         raise UnsupportedError(f"activation {config.hidden_act} is not silu")
+    for name, module in body.named_modules():
+        if isinstance(module, nn.Linear) and not is_plain(module):
+            raise UnsupportedError(f"{name} is {_kind(module)}, no plain linear layer")
 
 
 def active_adapter(module: nn.Module) -> str | None:
@@ -67,6 +70,15 @@ def active_adapter(module: nn.Module) -> str | None:
     return names[0]
 
 
+def is_plain(module: Any) -> bool:
+    """Is it a linear layer whose weight may be read as a matrix? A 4-bit one, packed, may not."""
+    return type(module) is nn.Linear and type(module.weight) is nn.Parameter
+
+
+def _kind(module: Any) -> str:
+    return f"{type(module).__name__} of {type(module.weight).__name__}"
+
+
 def base_of(module: Any) -> nn.Linear:
     """The plain linear layer behind an adapter, or the module itself.
 
@@ -74,7 +86,7 @@ def base_of(module: Any) -> nn.Linear:
         UnsupportedError: It is none (quantised, say).
     """
     base: Any = module.base_layer if isinstance(module, LoraLayer) else module
-    if type(base) is not nn.Linear:
+    if not is_plain(base):
         raise UnsupportedError(f"{type(base).__name__} is no plain linear layer")
     return base
 

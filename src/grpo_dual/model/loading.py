@@ -12,6 +12,7 @@ from peft import PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -20,6 +21,7 @@ from transformers import (
 
 from grpo_dual.config.schema import LoraConfig, ModelConfig
 from grpo_dual.errors import ModelError
+from grpo_dual.model import fourbit
 
 EMBEDDED = "embedded"
 TRAINED = "default"
@@ -108,19 +110,30 @@ def load_base(
 
     Raises:
         ModelError: it cannot be found, trusted or used; the text says which and what to do.
+        ConfigError: 4-bit weights were asked for, and this machine cannot have them.
     """
     source = resolve_source(config.name)
     shared = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    dtype: torch.dtype = getattr(torch, config.dtype)
+    how: dict[str, Any] = {}
+    if config.quantization != "none":
+        how["quantization_config"] = fourbit.quantization(dtype, device)
+        # Weight by weight onto its device, so that the model is never whole in 16 bit anywhere.
+        how["device_map"] = {"": _place(device)}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **shared)
+        _refuse_quantised(source, AutoConfig.from_pretrained(source, **shared))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
-            dtype=getattr(torch, config.dtype),
+            dtype=dtype,
             attn_implementation="sdpa",
             use_safetensors=True,
             output_loading_info=True,
             **shared,
+            **how,
         )
+    except ModelError:
+        raise
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
         raise ModelError(_explain(source, config, error)) from error
     model, info = loaded
@@ -132,7 +145,28 @@ def load_base(
             f"only {rows}; they do not belong together"
         )
     model.requires_grad_(False)
-    return model.to(device).eval(), tokenizer
+    if config.quantization == "none":
+        return model.to(device).eval(), tokenizer
+    fourbit.prepare(model, source)
+    return model.eval(), tokenizer
+
+
+def _place(device: torch.device) -> int | str:
+    """A device as a device map names it."""
+    if device.type != "cuda":
+        return str(device)
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
+def _refuse_quantised(source: str, config: Any) -> None:
+    stored = getattr(config, "quantization_config", None)
+    if stored is not None:
+        method = stored.get("quant_method") if isinstance(stored, dict) else None
+        raise ModelError(
+            f"model.name: the weights of {source} are quantised already ({method or 'unknown'}), "
+            "which is not supported; choose the 16-bit model that they were made of, and "
+            "model.quantization: nf4 if it must be small"
+        )
 
 
 def _explain(source: str, config: ModelConfig, error: Exception) -> str:

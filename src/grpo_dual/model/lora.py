@@ -11,15 +11,22 @@ from typing import Any, cast
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from grpo_dual.model.family import is_plain
 from grpo_dual.model.joined import Joined
 
 
-def use_products(model: nn.Module) -> None:
-    """Compute all plain LoRA layers of a PEFT model so; others, and active dropout, stay PEFT's."""
-    for module in model.modules():
-        if isinstance(module, LoraLayer) and type(module.get_base_layer()) is nn.Linear:
-            wrapped = cast("Any", module)
-            wrapped.forward = MethodType(_forward(Joined(module)), module)
+def use_products(model: nn.Module) -> bool:
+    """Compute all plain LoRA layers of a PEFT model so; others, and active dropout, stay PEFT's.
+
+    Returns:
+        False where a layer stays PEFT's, since its base is no plain linear layer (4 bit, say).
+    """
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    plain = [module for module in layers if is_plain(module.get_base_layer())]
+    for module in plain:
+        wrapped = cast("Any", module)
+        wrapped.forward = MethodType(_forward(Joined(module)), module)
+    return len(plain) == len(layers)
 
 
 def _forward(joined: Joined) -> Any:

@@ -6,9 +6,9 @@ dropout on for its own passes (:meth:`Policy.adapter_dropout`).
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import PeftModel
@@ -53,6 +53,11 @@ class Policy:
         config: what it was loaded from.
         device: where its weights are.
         flat: can score flat rows (attention by runs) fast: 16 bit on CUDA.
+        layers: how training passes compute the decoder's layers: all of a layer in few kernels
+            (``fused``), by Transformers with LoRA products in the model's dtype (``joined``), or by
+            Transformers and PEFT (``peft``).
+        notes: what is slower than it might be, and why.
+        checkpointing: activations are recomputed in the backward pass.
     """
 
     def __init__(
@@ -76,18 +81,31 @@ class Policy:
         model.eval()
         half = causal_lm.dtype in (torch.bfloat16, torch.float16)
         self.flat = half and self.device.type == "cuda" and use_runs(causal_lm)
-        if half:
-            use_products(model)
+        self.layers: Literal["fused", "joined", "peft"] = "peft"
+        if half and use_products(model):
+            self.layers = "joined"
+        self.notes: tuple[str, ...] = ()
         if self.flat:
             # Others than the Llama family take runs through Transformers' own layers.
-            with suppress(UnsupportedError):
+            try:
                 use_flat_layers(self.body, causal_lm.config.get_text_config())
-        if config.gradient_checkpointing:
-            # Transformers renamed the method between the versions we support.
-            enable: Any = getattr(causal_lm, "activation_checkpointing_enable", None)
-            (enable or causal_lm.gradient_checkpointing_enable)({"use_reentrant": False})
-            self._checkpointing(True)
+                self.layers = "fused"
+            except UnsupportedError as reason:
+                self.notes = (f"training passes by Transformers' layers, not fused: {reason}",)
+        self.checkpointing = False
+        self._can_checkpoint = False
+        self.use_checkpointing(config.gradient_checkpointing is True)
         check_forward(self)
+
+    def use_checkpointing(self, active: bool) -> None:
+        """Recompute activations in the backward pass from now on, or keep them."""
+        if active and not self._can_checkpoint:
+            # Transformers renamed the method between the versions we support.
+            enable: Any = getattr(self.causal_lm, "activation_checkpointing_enable", None)
+            (enable or self.causal_lm.gradient_checkpointing_enable)({"use_reentrant": False})
+            self._can_checkpoint = True
+        self.checkpointing = active
+        self._checkpointing(active)
 
     def hidden_states(self, batch: PackedBatch) -> Tensor:
         """[N, D] states that predict the batch's completion tokens (the body without its head)."""
@@ -194,7 +212,7 @@ class Policy:
             with torch.no_grad():
                 yield
         finally:
-            self._checkpointing(self.config.gradient_checkpointing)
+            self._checkpointing(self.checkpointing)
 
     @contextmanager
     def adapter_dropout(self) -> Iterator[None]:

@@ -27,6 +27,11 @@ def choose_engine(
     """
     if config.engine != "transformers":
         try:
+            quantization = policy.config.quantization
+            if quantization != "none":
+                raise UnsupportedError(
+                    f"the base weights are {quantization}, and it reads 16-bit ones"
+                )
             if policy.device.type != "cuda":
                 raise UnsupportedError("CUDA graphs need a CUDA device")
             return GraphEngine(policy, codec, config.sampling, max_sequences=config.max_sequences)

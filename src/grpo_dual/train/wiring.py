@@ -13,7 +13,8 @@ from grpo_dual.prompts.audit import build_prompt
 from grpo_dual.prompts.chat import ChatEncoder, Tokenizer
 from grpo_dual.rollouts.choose import choose_engine
 from grpo_dual.rollouts.engine import Engine
-from grpo_dual.train.memory import memory_notes
+from grpo_dual.rollouts.graph import GraphEngine
+from grpo_dual.train.memory import fit_memory
 from grpo_dual.train.objectives import Objective, build_objective
 from grpo_dual.train.seed import seed_everything
 from grpo_dual.train.step import Updater
@@ -86,8 +87,18 @@ def build(config: RunConfig, judges: JudgeService | None = None) -> Parts:
     # Transformers sets the special ids of a tokenizer at run time, where no checker sees them.
     tokenizer = cast("Tokenizer", policy.tokenizer)
     encoder = ChatEncoder(tokenizer, generation_eos_ids=policy.generation_eos_ids)
-    notes = list(memory_notes(policy, config))
+    notes = list(policy.notes)
     engine = choose_engine(policy, encoder, config.rollout, notes.append)
+    evaluates = config.eval.before_and_after or config.eval.every > 0
+    fit = fit_memory(
+        policy,
+        config,
+        in_place=isinstance(engine, GraphEngine),
+        evaluated=max(len(o.eval_records) for o in objectives.values()) if evaluates else 0,
+    )
+    if fit is not None:
+        policy.use_checkpointing(fit.checkpointing)
+        notes += fit.notes
     weights = objective_weights(
         {name: o.weight for name, o in config.objectives.items()},
         {name: o.reward_scale for name, o in config.objectives.items()},

@@ -125,6 +125,10 @@ def test_numbers_and_words(tmp_path: Path) -> None:
             "objectives:\n  fairness:\n    custom_rewards:\n      - {functoin: 'a:b'}\n",
             [":4:", "custom_rewards.0", "`function`"],
         ),
+        (
+            "model: {quantization: nf4}\nrollout: {engine: graph}\n",
+            ["rollout.engine: graph reads 16-bit", "model.quantization is nf4"],
+        ),
         ("a: [1\n", ["not valid YAML"]),
         ("a: !!python/object:os.system {}\n", ["not valid YAML"]),
         ("", ["empty"]),
@@ -225,6 +229,24 @@ def test_flags_set_numbers(tmp_path: Path) -> None:
     assert third.settings == {"n": 5}
 
 
+@pytest.mark.parametrize("before", ["auto", "true", "false"])
+@pytest.mark.parametrize(
+    ("flags", "after"),
+    [
+        (["--model.gradient-checkpointing"], True),
+        (["--model.no-gradient-checkpointing"], False),
+        (["--model.gradient-checkpointing", "true"], True),
+        (["--model.gradient_checkpointing=False"], False),
+        (["--model.gradient-checkpointing", "auto"], "auto"),
+    ],
+)
+def test_a_switch_that_may_be_auto(
+    tmp_path: Path, before: str, flags: list[str], after: object
+) -> None:
+    path = write(tmp_path, f"model: {{gradient_checkpointing: {before}}}")
+    assert load_config(path, flags).model.gradient_checkpointing == after
+
+
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
@@ -242,6 +264,9 @@ def test_flags_set_numbers(tmp_path: Path) -> None:
         (["--advantage.eps", "nan"], ["--advantage.eps", "finite"]),
         (["--train.packed", "maybe"], ["--train.packed", "true or false"]),
         (["--train.no-packed", "3"], ["takes no value"]),
+        (["--model.gradient-checkpointing", "on"], ["--model.gradient-checkpointing", "'auto'"]),
+        (["--model.no-gradient-checkpointing", "1"], ["takes no value"]),
+        (["--model.quantization", "nf5"], ["--model.quantization", "`nf4`"]),
         (["--model.dtype", "float23"], ["--model.dtype", "`float32`"]),
         (["--objectives.fairness.kl.beta", "7"], ["beta must lie between", "kl.beta"]),
         (["--objectives.fairness.kind", "plugin"], ["kind"]),

@@ -38,8 +38,8 @@ class ModelConfig(Strict):
     """Base weights. The adapter and the head's output are always fp32."""
     quantization: Literal["none", "nf4"] = "none"
     """``nf4``: the base's linear layers in 4 bit (QLoRA, double quantisation) and computed in
-    ``dtype``; embedding, norms and output head stay in it. A quarter of the memory, slower passes
-    and slower rollouts. Needs the extra ``4bit``."""
+    ``dtype``; embedding, norms and output head stay in it. A third of an 8B model's memory, slower
+    passes, and rollouts by the transformers engine. Needs the extra ``4bit``."""
     device: str = "auto"
     """``auto`` (cuda if there is one), ``cpu``, ``cuda``, ``cuda:1``."""
     gradient_checkpointing: Literal["auto", True, False] = "auto"

@@ -213,7 +213,8 @@ class GraphEngine:
     def _new_output(self, count: int) -> Output:
         span, top_k = self._sampling.max_new_tokens, self._sampling.top_k
         device = self._policy.device
-        shape = (count + 1, span)
+        # A captured step writes behind the first token, also where no second is ever drawn.
+        shape = (count + 1, max(span, 2))
         wide = torch.float64 if self._weights.dtype == torch.float64 else torch.float32
         kept_ids = kept = None
         if top_k > 0:
@@ -361,11 +362,12 @@ class GraphEngine:
         return smaller
 
     def _collect(self, output: Output, count: int, drawer: Drawer) -> list[Rollout]:
-        tokens = output.tokens[:count].tolist()
-        logprobs = output.logprobs[:count].tolist()
+        span = self._sampling.max_new_tokens
+        tokens = output.tokens[:count, :span].tolist()
+        logprobs = output.logprobs[:count, :span].tolist()
         truncates = drawer.truncates and output.kept_ids is not None and output.kept is not None
-        kept_ids = output.kept_ids[:count].tolist() if truncates else None  # type: ignore[index]
-        kept = output.kept[:count].tolist() if truncates else None  # type: ignore[index]
+        kept_ids = output.kept_ids[:count, :span].tolist() if truncates else None  # type: ignore[index]
+        kept = output.kept[:count, :span].tolist() if truncates else None  # type: ignore[index]
         eos = set(self._codec.eos_ids)
         rollouts: list[Rollout] = []
         for i in range(count):

@@ -121,6 +121,16 @@ def test_waves_and_finished_sequences_change_nothing():
     assert len(lengths) > 1
 
 
+def test_one_new_token_leaves_room_for_the_step_that_cuda_captures():
+    policy = tiny_models.policy()
+    used = engine(policy, SamplingConfig(max_new_tokens=1))
+    groups = used.generate(PROMPTS, 2)
+    assert {len(ids) for ids in flat(groups)} == {1}
+    # Capturing runs a step, which writes at place 1 of the output.
+    assert used._output is not None
+    assert used._output.tokens.shape[1] == 2
+
+
 def test_a_second_rollout_with_longer_prompts_and_more_of_them():
     policy = tiny_models.policy()
     used = engine(policy)

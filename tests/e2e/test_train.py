@@ -40,9 +40,23 @@ def make_batch(parts: Parts, name: str, groups: Sequence[RolloutGroup]) -> Objec
 
 def test_every_column_is_a_finite_number(run: Callable[..., Path]):
     for row in rows(run()):
-        # Each step has answerable items here: QA rows are.
+        # QA rows are answerable, BBQ's may all be ambiguous; and not every step has what these
+        # need: two answerable prompts, an evasion beside an answer, equal completions, or lengths
+        # that differ. One micro-batch has no halves.
+        allowed = {
+            f"{key}_{o}"
+            for o in "fh"
+            for key in (
+                "template_frac",
+                "evasion_pay",
+                "verdict_conflict",
+                "length_cor",
+                "grad_half_cosine",
+                "max_prob_later",
+            )
+        }
         missing = {k for k, v in row.items() if not v} - {"evasion_answerable_rate_f"}
-        assert missing == set()
+        assert missing <= allowed
         assert all(math.isfinite(value) for value in numbers(row).values())
         assert row["skipped_update"] == "0"
         assert float(row["grad_norm_f"]) > 0 < float(row["grad_norm_h"])
@@ -87,7 +101,10 @@ def test_micro_batches_train_as_one_batch(run: Callable[..., Path]):
         [numbers(r) for r in rows(run(f"m{n}", train={"microbatch_prompts": n}))] for n in (1, 2)
     )
     for first, second in zip(split, whole, strict=True):
-        assert first == pytest.approx(second, rel=1e-5, abs=1e-5)
+        halves = {k for k in first if k.startswith("grad_half_cosine")}  # one batch has none
+        assert halves == {"grad_half_cosine_f", "grad_half_cosine_h"}
+        same = {k: v for k, v in first.items() if k not in halves}
+        assert same == pytest.approx(second, rel=1e-5, abs=1e-5)
     # A budget of tokens: one prompt is more than 1, and all of an objective are less than 10,000.
     for tokens, same in ((1, split), (10_000, whole)):
         found = rows(run(f"t{tokens}", train={"microbatch_tokens": tokens}))

@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from grpo_dual.config.doctoring import DoctorConfig
 from grpo_dual.config.judging import JudgeConfig
 from grpo_dual.config.objectives import FairnessConfig, HallucinationConfig, PluginConfig
 from grpo_dual.config.strict import Strict
@@ -232,6 +233,8 @@ class RunConfig(Strict):
     """The held-out yardstick."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """What is saved."""
+    doctor: DoctorConfig = DoctorConfig()
+    """What is looked for, and whether remedies are applied."""
 
     @model_validator(mode="after")
     def _has_weight(self) -> Self:

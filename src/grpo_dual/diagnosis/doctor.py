@@ -78,26 +78,56 @@ def examine(history: History) -> tuple[Finding, ...]:
     return rank(found)
 
 
-def diagnose(history: History, before: Iterable[Finding] = ()) -> Diagnosis:
-    """Ask the rules after every step.
+class Watch:
+    """Findings over the steps of a run.
 
     A finding bears the step at which it was first certain, and the last at which it held; its
     severity, evidence and samples are those of the step at which it was gravest.
+    """
+
+    def __init__(self, before: Iterable[Finding] = ()) -> None:
+        """``before``: findings of the pre-flight; they come without a step and hold throughout."""
+        self._before = tuple(before)
+        self._found: dict[tuple[str, str | None], Finding] = {}
+        self._step = 0
+
+    def see(self, history: History) -> tuple[Finding, ...]:
+        """Ask the rules behind the last step of ``history``.
+
+        Returns:
+            What is new, or graver than before.
+        """
+        self._step = history.steps[-1] if history.steps else 0
+        fresh: list[Finding] = []
+        for new in examine(history):
+            old = self._found.get(key(new))
+            graver = old is None or _ORDER[new.severity] < _ORDER[old.severity]
+            kept = new if old is None or _ORDER[new.severity] <= _ORDER[old.severity] else old
+            first = self._step if old is None else old.step
+            self._found[key(new)] = replace(kept, step=first, until=self._step)
+            if graver:
+                fresh.append(replace(new, step=first))
+        return tuple(fresh)
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """All that was found, ranked."""
+        found = self._found.values()
+        dated = [replace(f, until=None) if f.until == self._step else f for f in found]
+        return Diagnosis(rank(merge([*self._before, *dated])))
+
+
+def diagnose(history: History, before: Iterable[Finding] = ()) -> Diagnosis:
+    """``Watch`` over a whole run.
 
     Args:
-        history: Of the whole run.
-        before: Findings of the pre-flight; they come without a step and hold throughout.
+        history: Of the run.
+        before: Findings of the pre-flight.
     """
-    found: dict[tuple[str, str | None], Finding] = {}
-    steps = history.steps or (0,)
-    for step in steps:
-        for new in examine(history.until(step)):
-            old = found.get(key(new), new)
-            kept = new if _ORDER[new.severity] <= _ORDER[old.severity] else old
-            first = step if old is new else old.step
-            found[key(new)] = replace(kept, step=first, until=step)
-    dated = [replace(f, until=None) if f.until == steps[-1] else f for f in found.values()]
-    return Diagnosis(rank(merge([*before, *dated])))
+    watch = Watch(before)
+    for step in history.steps or (0,):
+        watch.see(history.until(step))
+    return watch.diagnosis
 
 
 def key(finding: Finding) -> tuple[str, str | None]:

@@ -27,7 +27,7 @@ def page(
     if symptoms:
         parts.append("Explained by what stands above:\n" + "\n".join(symptoms))
     if tree is not None:
-        parts.append("\n".join(_tree(tree)))
+        parts.append(tree_text(tree))
     if bands:
         parts.append("\n".join(_bands(bands)))
     if missing:
@@ -155,6 +155,11 @@ def _tree_document(tree: Tree) -> dict[str, object]:
             {"name": r.name, "says": r.says, "patch": dict(r.patch)} for r in tree.remedies
         ],
     }
+
+
+def tree_text(tree: Tree) -> str:
+    """The tree: verdict, criteria, remedies."""
+    return "\n".join(_tree(tree))
 
 
 def _tree(tree: Tree) -> Iterator[str]:

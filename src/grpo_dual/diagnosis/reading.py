@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from grpo_dual.diagnosis.growing import baseline_of
 from grpo_dual.diagnosis.history import History, Sample, Value
 from grpo_dual.errors import DataError
 from grpo_dual.metrics.sinks import COMPLETIONS, EVALUATIONS, STEP_CSV, evaluations
@@ -47,7 +48,7 @@ def read_run(folder: Path) -> History:
         config=config,
         evaluations=results,
         samples=tuple(_samples(folder / COMPLETIONS)),
-        baseline=_baseline(results),
+        baseline=baseline_of(results.get(0, {})),
         ended=_stopped(folder / STOPPED),
     )
 
@@ -165,13 +166,3 @@ def _samples(path: Path) -> Iterable[Sample]:
                 f"{path}, line {line_number}: not a sample completion ({error}); the file was "
                 "damaged or edited"
             ) from error
-
-
-def _baseline(results: Mapping[int, Mapping[str, Mapping[str, object]]]) -> dict[str, float]:
-    """Probe entropy of the evaluation at step 0, by objective, where it was measured."""
-    found: dict[str, float] = {}
-    for name, own in results.get(0, {}).items():
-        entropy = own.get("probe_entropy")
-        if isinstance(entropy, int | float):
-            found[name] = float(entropy)
-    return found

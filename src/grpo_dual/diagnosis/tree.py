@@ -8,6 +8,7 @@ gradient signal stands above the noise floor. Otherwise it is weak.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from grpo_dual.config.doctoring import TreeConfig
 from grpo_dual.diagnosis.control import full_batch_reliability
 from grpo_dual.diagnosis.history import History
 from grpo_dual.diagnosis.rule import percent, show
@@ -17,22 +18,6 @@ STEP = 20
 """The step at which the tree is asked."""
 WINDOW = 5
 """Rows that are looked at."""
-
-
-@dataclass(frozen=True, slots=True)
-class TreeLimits:
-    """What recovered means; ``doctor.tree`` in the configuration."""
-
-    live: float = 0.3
-    """Least share of live groups, unless they are solved."""
-    solved: float = 0.5
-    """Share of solved groups from which an objective counts as solved."""
-    evasion: float = 0.2
-    """Largest share of evasions on answerable prompts."""
-    signal: float = 0.05
-    """Least mean |advantage| over tokens."""
-    reliability: float = 0.1
-    """Least reliability of the gradient, where its two halves were measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +69,13 @@ class Tree:
         return self.step < STEP
 
 
-def ask(history: History, limits: TreeLimits | None = None) -> Tree | None:
+def ask(history: History, limits: TreeConfig | None = None) -> Tree | None:
     """The tree on the first 20 steps of a run.
 
     Returns:
         None before any step, or when evasion and groups were not measured.
     """
-    limits = limits or TreeLimits()
+    limits = limits or TreeConfig()
     first = history.until(STEP)
     if not first.steps or not any(first.of(names.EVASION_ANSWERABLE, o) for o in first.objectives):
         return None
@@ -100,7 +85,7 @@ def ask(history: History, limits: TreeLimits | None = None) -> Tree | None:
     return Tree(first.steps[-1], branches, verdict, remedies)
 
 
-def _branch(first: History, objective: str, limits: TreeLimits) -> Branch:
+def _branch(first: History, objective: str, limits: TreeConfig) -> Branch:
     dead = first.of(names.ZERO_VARIANCE_FRAC, objective).last(WINDOW)
     solved = first.of(names.SOLVED_FRAC, objective).last(WINDOW)
     evasion = first.of(names.EVASION_ANSWERABLE, objective)

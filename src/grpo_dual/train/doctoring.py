@@ -5,9 +5,9 @@ from pathlib import Path
 
 from grpo_dual.config.doctoring import DoctorConfig
 from grpo_dual.diagnosis.doctor import Watch, explanation
-from grpo_dual.diagnosis.findings import append, before_the_run, cut
 from grpo_dual.diagnosis.growing import Growing
 from grpo_dual.diagnosis.history import Sample, Value
+from grpo_dual.diagnosis.journal import append, before_the_run, cut
 from grpo_dual.diagnosis.page import paragraph, tree_text
 from grpo_dual.diagnosis.reading import read_run
 from grpo_dual.diagnosis.remedies import Prescription, prescribe

@@ -1,0 +1,96 @@
+"""``doctor.jsonl`` of a run folder: one finding a line, those of the pre-flight first."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from grpo_dual.errors import CheckpointError, DataError
+from grpo_dual.metrics.sinks import write_atomically
+from grpo_dual.types import Finding, Severity
+
+JOURNAL = "doctor.jsonl"
+Phase = Literal["preflight", "run"]
+"""When it was found: before step 0, or in the run."""
+
+
+def row(finding: Finding, phase: Phase) -> dict[str, object]:
+    """A finding as JSON values: its fields, and when it was found."""
+    return {**asdict(finding), "severity": str(finding.severity), "phase": phase}
+
+
+def append(folder: Path, findings: Iterable[Finding], phase: Phase) -> None:
+    """Write findings behind those that are there.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
+    path = folder / JOURNAL
+    lines = [json.dumps(row(f, phase), allow_nan=False, ensure_ascii=False) for f in findings]
+    if not lines:
+        return
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror or error}).") from error
+
+
+def before_the_run(folder: Path) -> tuple[Finding, ...]:
+    """What the pre-flight found.
+
+    Raises:
+        DataError: The file was damaged.
+    """
+    return tuple(_finding(row) for row in _rows(folder / JOURNAL) if row["phase"] == "preflight")
+
+
+def cut(folder: Path, step: int) -> None:
+    """Drop what was found behind ``step``: a resumed run finds it again.
+
+    Raises:
+        DataError: The file was damaged.
+        CheckpointError: It cannot be written.
+    """
+    path = folder / JOURNAL
+    if not path.exists():
+        return
+    kept = [row for row in _rows(path) if int(row["step"] or 0) <= step]
+    text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in kept)
+    write_atomically(path, text.encode())
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Whole lines; a half-written end is left out."""
+    if not path.exists():
+        return []
+    found: list[dict[str, Any]] = []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = cast("dict[str, Any]", json.loads(line))
+            _finding(row)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{path}, line {number}: no finding ({error}); the file was damaged or edited. "
+                "Restore the line, or delete it: nothing else depends on it."
+            ) from error
+        found.append(row)
+    return found
+
+
+def _finding(row: dict[str, Any]) -> Finding:
+    return Finding(
+        code=row["code"],
+        objective=row["objective"],
+        severity=Severity(row["severity"]),
+        says=row["says"],
+        evidence=tuple(row["evidence"]),
+        confidence=row["confidence"],
+        remedy=row["remedy"],
+        patch=row["patch"],
+        samples=tuple(row["samples"]),
+        step=row["step"],
+        until=row.get("until"),
+    )

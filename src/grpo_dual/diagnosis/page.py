@@ -7,6 +7,7 @@ from typing import Any
 
 from grpo_dual.diagnosis.bands import Band
 from grpo_dual.diagnosis.doctor import Diagnosis, explanation
+from grpo_dual.diagnosis.remedies import Prescription
 from grpo_dual.diagnosis.tree import Tree
 from grpo_dual.types import Finding, Severity
 
@@ -78,6 +79,19 @@ def paragraph(finding: Finding) -> str:
     lines += [f"    {line}" for line in yaml_lines(finding.patch)]
     lines.append(f"    More: {PAGE}#{finding.code}")
     return "\n".join(lines)
+
+
+def remedy_text(remedy: Prescription) -> str:
+    """What the doctor is about to do."""
+    back = "the start" if remedy.back_to == 0 else f"the checkpoint of step {remedy.back_to}"
+    return "\n".join(
+        [
+            f"doctor: acts on {title(remedy.findings[0])} behind step {remedy.at}, goes back to "
+            f"{back} and on with",
+            *(f"    {line}" for line in yaml_lines(remedy.patch)),
+            "    (what this replaces is in acts/; `grpo-dual doctor RUN --undo` takes it back)",
+        ]
+    )
 
 
 def yaml_lines(patch: Mapping[str, object]) -> list[str]:

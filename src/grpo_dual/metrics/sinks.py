@@ -236,11 +236,14 @@ class RunMetrics:
             file.cut(step)
         self._last = last
 
-    def write_step(self, row: Mapping[str, Cell]) -> None:
+    def write_step(self, row: Mapping[str, Cell]) -> dict[str, float | int | None]:
         """Append the metrics of one step to the CSV and the JSONL file.
 
         Args:
             row: ``step`` and any of the columns; what is left out is missing (an empty cell, null).
+
+        Returns:
+            The numbers of all columns, as they were written.
 
         Raises:
             ValueError: An unknown key, or not the step after the last one.
@@ -259,6 +262,7 @@ class RunMetrics:
             json.dumps({key: _json_value(number) for key, number in numbers.items()}) + "\n"
         )
         self._last += 1
+        return numbers
 
     def write_completion(self, step: int, sample: Mapping[str, object]) -> None:
         """Append one sample completion (JSON-able, no NaN) of a step to completions.jsonl."""

@@ -37,17 +37,19 @@ _PREFIX = "step-"
 class Checkpoints:
     """The checkpoints of one run: the last few and the best."""
 
-    def __init__(self, folder: Path, keep_last: int = 2) -> None:
+    def __init__(self, folder: Path, keep_last: int = 2, *, keep_first: bool = False) -> None:
         """Nothing is written before the first save.
 
         Args:
             folder: Holds one folder per checkpoint.
             keep_last: How many of the newest stay, the best one apart; at least 1.
+            keep_first: The one of step 0 stays too: a doctor may go back to it.
         """
         if keep_last < 1:
             raise ValueError("keep_last must be at least 1")
         self.folder = folder
         self.keep_last = keep_last
+        self._keep_first = keep_first
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step is, or would be."""
@@ -168,14 +170,15 @@ class Checkpoints:
         return (step, score) if self.path(step).is_dir() else None
 
     def _prune(self, newest: int) -> None:
-        """Remove all but the last N up to the one just saved, and the best.
+        """Remove all but the last N up to the one just saved, the best, and the first if asked.
 
         Later ones (the run was resumed from before them) stay until they are written anew.
         """
         earlier = [step for step in self.steps() if step <= newest]
         best = self.best()
         for step in earlier[: -self.keep_last]:
-            if best is None or step != best[0]:
+            first = self._keep_first and step == 0
+            if not first and (best is None or step != best[0]):
                 _remove(self.path(step))
 
     def _clear(self) -> None:

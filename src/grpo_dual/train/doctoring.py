@@ -6,12 +6,13 @@ from pathlib import Path
 from grpo_dual.config.doctoring import DoctorConfig
 from grpo_dual.diagnosis.doctor import Watch, explanation
 from grpo_dual.diagnosis.growing import Growing
-from grpo_dual.diagnosis.history import Sample, Value
+from grpo_dual.diagnosis.history import History, Sample, Value
 from grpo_dual.diagnosis.journal import append, before_the_run, cut
 from grpo_dual.diagnosis.page import paragraph, tree_text
 from grpo_dual.diagnosis.reading import read_run
 from grpo_dual.diagnosis.remedies import Prescription, prescribe
 from grpo_dual.diagnosis.tree import STEP, ask
+from grpo_dual.train.acts import tried
 from grpo_dual.types import Severity
 
 Tell = Callable[[str], None]
@@ -31,13 +32,16 @@ class Doctor:
         self._config = config
         self._folder = folder
         self._tell = tell
+        self._growing = Growing(History((), (), {}))
+        self._watch = Watch()
+        if not self.watches:
+            return
         begun = read_run(folder)
-        self._growing = Growing(begun)
         cut(folder, begun.steps[-1] if begun.steps else 0)
+        self._growing = Growing(begun)
         self._watch = Watch(before_the_run(folder))
-        if self.watches:
-            for step in begun.steps:
-                self._watch.see(begun.until(step))
+        for step in begun.steps:
+            self._watch.see(begun.until(step))
 
     @property
     def watches(self) -> bool:
@@ -84,22 +88,22 @@ class Doctor:
         if history.steps[-1] == STEP and (tree := ask(history, self._config.tree)) is not None:
             self._tell(tree_text(tree))
 
-    def prescribe(
-        self, step: int, checkpoints: Sequence[int], tried: Sequence[str]
-    ) -> Prescription | None:
+    def prescribe(self, step: int, checkpoints: Sequence[int]) -> Prescription | None:
         """The remedy to apply behind ``step``, if the doctor may act and has one.
 
         Args:
             step: Steps done.
             checkpoints: Steps of the checkpoints there are.
-            tried: Causes that were treated before.
         """
-        if self._config.mode != "act" or len(tried) >= self._config.max_acts:
+        if self._config.mode != "act":
+            return None
+        done = tried(self._folder)
+        if len(done) >= self._config.max_acts:
             return None
         return prescribe(
             self._watch.diagnosis.findings,
             allowed=self._config.allow,
             step=step,
             checkpoints=checkpoints,
-            tried=tried,
+            tried=done,
         )

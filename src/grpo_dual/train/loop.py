@@ -5,11 +5,13 @@ from functools import cache
 
 import torch
 
+from grpo_dual.diagnosis.remedies import Prescription
 from grpo_dual.metrics.sinks import RunMetrics
 from grpo_dual.rewards.compose import Scoring
 from grpo_dual.rollouts.collect import collect
 from grpo_dual.train.batch import ObjectiveBatch
 from grpo_dual.train.clock import Clock
+from grpo_dual.train.doctoring import Doctor
 from grpo_dual.train.drawing import draw_prompts
 from grpo_dual.train.learning import Learner
 from grpo_dual.train.objectives import begin_scoring
@@ -27,14 +29,19 @@ def train_loop(
     metrics: RunMetrics,
     saver: Saver,
     progress: Progress,
+    doctor: Doctor,
     *,
     first_step: int,
     last_step: int | None = None,
-) -> None:
+) -> Prescription | None:
     """Run the steps from ``first_step`` (1 for a fresh run) to ``last_step`` (None: the run's).
 
     Everything of step s is written before the checkpoint of step s, so that a resumed run continues
     the files without a duplicate or missing line.
+
+    Returns:
+        What the doctor wants to change before the run goes on, behind a checkpoint; None at the
+        end.
 
     Raises:
         NumericsError: Sampler and trainer disagree, or three updates in a row were not finite; in
@@ -63,15 +70,21 @@ def train_loop(
             step, scored.batches, updates, parts.objectives, parts.weights, clock.seconds
         )
         row |= judge_cells(parts.judges, scored.batches)
-        metrics.write_step(row)
-        write_completions(metrics, step, scored.batches, config.completions_per_step)
+        numbers = metrics.write_step(row)
+        write_completions(metrics, doctor, step, scored.batches, config.completions_per_step)
         progress.step(step, row, alarms)
         if evaluation_due(parts, step):
-            measure(parts, metrics, saver, progress, step)
-        if saver.due(step, last=step == config.steps or parts.updater.diverged):
+            measure(parts, metrics, saver, progress, doctor, step)
+        doctor.look(numbers)
+        remedy = doctor.prescribe(step, saver.checkpoints.steps())
+        last = step == config.steps or parts.updater.diverged
+        if remedy is not None or saver.due(step, last=last):
             metrics.sync()
             saver.save(step, parts)
+        if remedy is not None:
+            return remedy
         parts.updater.refuse_divergence(updates[-1])
+    return None
 
 
 def roll_out(
@@ -99,7 +112,11 @@ def roll_out(
 
 
 def write_completions(
-    metrics: RunMetrics, step: int, batches: Sequence[ObjectiveBatch], count: int
+    metrics: RunMetrics,
+    doctor: Doctor,
+    step: int,
+    batches: Sequence[ObjectiveBatch],
+    count: int,
 ) -> None:
     """Sample completions, the first of each of the step's first groups, with what they earned."""
     for batch in batches:
@@ -107,24 +124,23 @@ def write_completions(
             batch.groups[:count], batch.scores, batch.advantages.advantages_PK, strict=False
         )
         for group, scores, advantages_K in pairs:
-            metrics.write_completion(
-                step,
-                {
-                    "objective": batch.name,
-                    "record": group.prompt.record.record_id,
-                    "prompt": group.prompt.messages[-1].content,
-                    "completion": group.rollouts[0].text,
-                    "finished": group.rollouts[0].finished,
-                    "parts": dict(scores[0].parts),
-                    "total": scores[0].total,
-                    "verdict": scores[0].verdict,
-                    "provider": scores[0].provider,
-                    "failure": scores[0].failure,
-                    "note": scores[0].note,
-                    "flags": list(scores[0].flags),
-                    "advantage": float(advantages_K[0]),
-                },
-            )
+            sample = {
+                "objective": batch.name,
+                "record": group.prompt.record.record_id,
+                "prompt": group.prompt.messages[-1].content,
+                "completion": group.rollouts[0].text,
+                "finished": group.rollouts[0].finished,
+                "parts": dict(scores[0].parts),
+                "total": scores[0].total,
+                "verdict": scores[0].verdict,
+                "provider": scores[0].provider,
+                "failure": scores[0].failure,
+                "note": scores[0].note,
+                "flags": list(scores[0].flags),
+                "advantage": float(advantages_K[0]),
+            }
+            metrics.write_completion(step, sample)
+            doctor.note_sample(step, sample)
 
 
 def evaluation_due(parts: Parts, step: int) -> bool:
@@ -134,8 +150,16 @@ def evaluation_due(parts: Parts, step: int) -> bool:
     return (config.every > 0 and step % config.every == 0) or (last and config.before_and_after)
 
 
-def measure(parts: Parts, metrics: RunMetrics, saver: Saver, progress: Progress, step: int) -> None:
+def measure(
+    parts: Parts,
+    metrics: RunMetrics,
+    saver: Saver,
+    progress: Progress,
+    doctor: Doctor,
+    step: int,
+) -> None:
     """Evaluate the held-out items behind a step (0: before training) and write the result."""
     result = evaluate(parts, progress.left_out)
     metrics.write_evaluation(step, result)
+    doctor.note_evaluation(step, result)
     saver.rate(step, result)

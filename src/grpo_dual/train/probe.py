@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from grpo_dual.config.doctoring import DoctorConfig
 from grpo_dual.config.objectives import HallucinationConfig, PluginConfig
 from grpo_dual.config.schema import CheckpointConfig, EvalConfig, RunConfig
 from grpo_dual.judges import heuristic
@@ -23,6 +24,7 @@ from grpo_dual.judges.estimate import Bound
 from grpo_dual.judges.local import offline
 from grpo_dual.metrics.names import columns
 from grpo_dual.metrics.sinks import RunMetrics
+from grpo_dual.train.doctoring import Doctor
 from grpo_dual.train.loop import train_loop
 from grpo_dual.train.objectives import Objective, build_objective
 from grpo_dual.train.progress import Progress
@@ -86,9 +88,12 @@ def rehearse(
             done = 0
             with RunMetrics(Path(folder), _columns(plain)) as metrics, progress:
                 saver = Saver(Path(folder), plain.checkpoint)
+                nobody = Doctor(DoctorConfig(mode="off"), Path(folder), progress.note)
                 while done < _wanted(steps, total, time.monotonic() - began < seconds, done):
                     last = min(total, steps or done + (_BETWEEN if done else FEWEST))
-                    train_loop(parts, metrics, saver, progress, first_step=done + 1, last_step=last)
+                    train_loop(
+                        parts, metrics, saver, progress, nobody, first_step=done + 1, last_step=last
+                    )
                     done = last
             asks = distinct(judges.take(), across_steps=config.judge.cache.enabled)
     return Rehearsal(

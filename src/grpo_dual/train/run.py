@@ -14,17 +14,23 @@ from transformers.utils.logging import disable_progress_bar
 
 from grpo_dual.config.schema import RunConfig
 from grpo_dual.config.snapshot import snapshot
-from grpo_dual.diagnosis.reading import STOPPED
+from grpo_dual.diagnosis.doctor import examine
+from grpo_dual.diagnosis.page import paragraph, remedy_text
+from grpo_dual.diagnosis.reading import STOPPED, read_run
+from grpo_dual.diagnosis.remedies import Prescription
 from grpo_dual.errors import CheckpointError, GrpoDualError, JudgeError
 from grpo_dual.evaluation.table import show
 from grpo_dual.judges.ledger import LEDGER
 from grpo_dual.metrics.names import better, columns
 from grpo_dual.metrics.sinks import EVALUATIONS, SUMMARY, RunMetrics, evaluations, write_atomically
+from grpo_dual.train.acts import apply, changed_since
+from grpo_dual.train.doctoring import Doctor
 from grpo_dual.train.loop import measure, train_loop
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.saving import Saver
 from grpo_dual.train.warmup import warm_up
 from grpo_dual.train.wiring import Parts, build
+from grpo_dual.types import Severity
 
 MAX_NAMESAKES = 100
 """Runs of one name that may start in the same second."""
@@ -45,9 +51,7 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
     console = Console()
     if not console.is_terminal:
         disable_progress_bar()
-    names = tuple(config.objectives)
-    judges = tuple(config.judge.providers)
-    metric_columns = columns(names, judges)
+    columns(tuple(config.objectives), tuple(config.judge.providers))  # refuses names that collide
     if resume is None:
         _check_writable(config.out)
     elif _finished(resume, config):
@@ -56,42 +60,79 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
     parts = build(config)
     folder = resume or _new_folder(config)
     (folder / STOPPED).unlink(missing_ok=True)
+    resumed = resume is not None
     try:
-        progress = Progress(console, names, config.train.steps)
-        for note in (*parts.notes, *(n for o in parts.objectives.values() for n in o.notes)):
-            progress.note(f"note: {note}")
-        progress.note(f"run folder: {folder}")
-        saver = Saver(folder, config.checkpoint)
-        begun = resume is not None and bool(saver.checkpoints.steps())
-        with (
-            RunMetrics(folder, metric_columns) as metrics,
-            judging(parts, folder, progress, begun=begun),
-        ):
-            done = _start(parts, metrics, saver, progress, resumed=resume is not None)
-            with progress:
-                train_loop(parts, metrics, saver, progress, first_step=done + 1)
-            results = evaluations(folder / EVALUATIONS)
-            metrics.write_summary(
-                wall_seconds=saver.wall_seconds,
-                better=better(names, judges),
-                evaluation=_before_and_after(results),
-                judges=None if parts.judges is None else parts.judges.ledger.report(),
-            )
+        while (remedy := _carry_out(parts, folder, console, resumed=resumed)) is not None:
+            config = apply(folder, config, remedy)
+            resumed = True
+            del parts  # its memory is needed for the next
+            parts = build(config)
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(folder) from stop
     except GrpoDualError as error:
         _write_why(folder, error)
+        if config.doctor.mode != "off":
+            _last_words(console, folder)
         raise
+    return 0
+
+
+def _carry_out(
+    parts: Parts, folder: Path, console: Console, *, resumed: bool
+) -> Prescription | None:
+    """Bring a run to its end, or to a remedy.
+
+    Args:
+        parts: As the configuration in ``folder`` says.
+        folder: The run's.
+        console: Where it is told.
+        resumed: The run has begun already.
+    """
+    config = parts.config
+    names, judges = tuple(config.objectives), tuple(config.judge.providers)
+    progress = Progress(console, names, config.train.steps)
+    for note in (*parts.notes, *(n for o in parts.objectives.values() for n in o.notes)):
+        progress.note(f"note: {note}")
+    progress.note(f"run folder: {folder}")
+    saver = Saver(folder, config.checkpoint, keep_first=config.doctor.mode == "act")
+    begun = resumed and bool(saver.checkpoints.steps())
+    with (
+        RunMetrics(folder, columns(names, judges)) as metrics,
+        judging(parts, folder, progress, begun=begun),
+    ):
+        done = _resume(parts, metrics, saver, progress) if resumed else None
+        doctor = Doctor(config.doctor, folder, progress.note)
+        if done is None:
+            done = _begin(parts, metrics, saver, progress, doctor)
+        with progress:
+            remedy = train_loop(parts, metrics, saver, progress, doctor, first_step=done + 1)
+        if remedy is not None:
+            progress.note(remedy_text(remedy))
+            return remedy
+        results = evaluations(folder / EVALUATIONS)
+        metrics.write_summary(
+            wall_seconds=saver.wall_seconds,
+            better=better(names, judges),
+            evaluation=_before_and_after(results),
+            judges=None if parts.judges is None else parts.judges.ledger.report(),
+        )
     if progress.records_left_out:
         progress.note(f"records over the prompt limit, left out: {progress.records_left_out}")
     _report(console, results, folder, saver.wall_seconds)
-    return 0
+    return None
 
 
 def _write_why(folder: Path, error: GrpoDualError) -> None:
     """What stopped the run, for the doctor; a resumed run takes it away."""
     why = {"error": " ".join(str(error).split()), "kind": type(error).__name__}
     write_atomically(folder / STOPPED, (json.dumps(why) + "\n").encode())
+
+
+def _last_words(console: Console, folder: Path) -> None:
+    """What the doctor makes of the error that stopped the run."""
+    for found in examine(read_run(folder)):
+        if found.severity is Severity.ACT:
+            console.print(paragraph(found), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -128,25 +169,29 @@ def _finished(folder: Path, config: RunConfig) -> bool:
     return bool(steps) and steps[-1] >= config.train.steps and (folder / SUMMARY).is_file()
 
 
-def _start(
-    parts: Parts, metrics: RunMetrics, saver: Saver, progress: Progress, *, resumed: bool
-) -> int:
-    """Bring a run to where its loop goes on; return the steps done.
+def _resume(parts: Parts, metrics: RunMetrics, saver: Saver, progress: Progress) -> int | None:
+    """Bring a run that has begun to where its loop goes on.
 
-    A fresh run warms up, freezes the reference, measures the yardstick and saves step 0.
+    Returns:
+        The steps done; None when it was stopped before its first checkpoint.
     """
-    step = saver.restore(parts) if resumed else None
-    if resumed:
-        metrics.resume(step)
-        progress.note("resumed " + ("from the start" if step is None else f"behind step {step}"))
-    if step is not None:
-        return step
+    latest = max(saver.checkpoints.steps(), default=None)
+    step = saver.restore(parts, changed_since(metrics.folder, latest))
+    metrics.resume(step)
+    progress.note("resumed " + ("from the start" if step is None else f"behind step {step}"))
+    return step
+
+
+def _begin(
+    parts: Parts, metrics: RunMetrics, saver: Saver, progress: Progress, doctor: Doctor
+) -> int:
+    """Warm up, freeze the reference, measure the yardstick and save step 0; return 0."""
     if parts.config.train.num_iterations == 1:
         progress.note("clip_frac stays 0: with num_iterations 1 the ratio is 1 by construction")
     warm_up(parts, progress)
     parts.policy.freeze_reference()
     if parts.config.eval.before_and_after:
-        measure(parts, metrics, saver, progress, 0)
+        measure(parts, metrics, saver, progress, doctor, 0)
     metrics.sync()
     saver.save(0, parts)
     return 0

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -41,9 +41,11 @@ class Found:
 class Saver:
     """Decides when to save, and what the best step is."""
 
-    def __init__(self, folder: Path, config: CheckpointConfig) -> None:
-        """Checkpoints go to ``folder/checkpoints``."""
-        self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_last)
+    def __init__(self, folder: Path, config: CheckpointConfig, *, keep_first: bool = False) -> None:
+        """Checkpoints go to ``folder/checkpoints``; ``keep_first``: that of step 0 stays."""
+        self.checkpoints = Checkpoints(
+            folder / "checkpoints", config.keep_last, keep_first=keep_first
+        )
         self._every = config.every
         self._rating: tuple[int, float] | None = None
         self._began = time.monotonic()
@@ -118,8 +120,13 @@ class Saver:
         if self._rating is not None and self._rating[0] == step:
             self.checkpoints.mark_best(*self._rating)
 
-    def restore(self, parts: Parts) -> int | None:
+    def restore(self, parts: Parts, changed: Collection[str] = ()) -> int | None:
         """Load the newest checkpoint into freshly built parts.
+
+        Args:
+            parts: Built from the run's configuration.
+            changed: Keys that a remedy has changed since the checkpoint: an objective whose data or
+                KL branch is another one begins these anew.
 
         Returns:
             Its step; None when the run was stopped before its first checkpoint.
@@ -148,9 +155,11 @@ class Saver:
         parts.policy.load_adapter_state(_own(_ADAPTER, tensors))
         names = dict(parts.policy.trainable_parameters())
         load_optimizer(parts.updater.optimizer, names, tensors, optimizer)
-        parts.updater.load_state_dict(updater)
+        kept = {n: c for n, c in updater["controllers"].items() if not _touched(changed, n, "kl")}
+        parts.updater.load_state_dict({**updater, "controllers": kept})
         for name, objective in parts.objectives.items():
-            objective.load_state_dict(moving[name])
+            if not _touched(changed, name, "data"):
+                objective.load_state_dict(moving[name])
         restore_rng(tensors, random)
         return step
 
@@ -172,6 +181,10 @@ def headline(result: Mapping[str, object]) -> float | None:
         if numbers and len(numbers) == len(values):
             return sum(numbers) / len(numbers)
     return None
+
+
+def _touched(changed: Collection[str], objective: str, part: str) -> bool:
+    return any(key.startswith(f"objectives.{objective}.{part}.") for key in changed)
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

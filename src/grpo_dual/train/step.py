@@ -119,14 +119,15 @@ class Updater:
         }
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Go on where ``state_dict`` was taken."""
+        """Go on where ``state_dict`` was taken; a controller without a state begins anew."""
         controllers = state["controllers"]
         assert isinstance(controllers, dict)
         self.updates = int(str(state["updates"]))
         self.lr_factor = float(str(state["lr_factor"]))
         self.skipped_run = int(str(state["skipped_run"]))
         for name, controller in self.controllers.items():
-            controller.load_state_dict(controllers[name])
+            if name in controllers:
+                controller.load_state_dict(controllers[name])
 
     @torch.no_grad()
     def add_reference(self, batches: Sequence[PackedGroups]) -> None:

@@ -128,7 +128,7 @@ def forced_length(history: History, objective: str) -> Iterator[Finding]:
         ],
         "Let completions end when they end.",
         confidence=0.95,
-        patch={"rollout.sampling.min_new_tokens": LIMITS.min_new_tokens},
+        patch={"rollout.sampling.min_new_tokens": 0},
         samples=history.pick(objective),
     )
 

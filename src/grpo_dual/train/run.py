@@ -104,6 +104,8 @@ def _carry_out(
         doctor = Doctor(config.doctor, folder, progress.note)
         if done is None:
             done = _begin(parts, metrics, saver, progress, doctor)
+        elif done == 0 and changed_since(folder, 0) and config.eval.before_and_after:
+            measure(parts, metrics, saver, progress, doctor, 0)  # by the changed configuration
         with progress:
             remedy = train_loop(parts, metrics, saver, progress, doctor, first_step=done + 1)
         if remedy is not None:

@@ -7,7 +7,7 @@ to act.
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from grpo_dual.diagnosis.history import Series
 
@@ -19,6 +19,8 @@ RANGE = 1.128
 """d2: mean moving range of two normal values over their sigma."""
 PERSISTENCE = 3
 """Rows in a row before a finding may ask for action."""
+_ROUNDING = 1e-6
+"""Relative change that is what printing a number leaves."""
 
 
 def moving_sigma(values: Sequence[float]) -> float | None:
@@ -58,9 +60,28 @@ def drifted(series: Series, centre: float, sigma: float) -> list[bool]:
     return [z is not None and abs(z - centre) > limit for z in series.smoothed(WEIGHT).values]
 
 
+def trend(series: Series, *, rows: int = PERSISTENCE + 2, width: float = WIDTH) -> int | None:
+    """Did the mean of the last ``rows`` measured values leave that of the first by more than noise?
+
+    Noise is ``width sigma sqrt(2 / rows)``, sigma of single steps from their moving range.
+
+    Returns:
+        1 it rose, -1 it fell, 0 it did neither; None with fewer than six finite values.
+    """
+    known = [v for v in series.known if math.isfinite(v)]
+    n = min(rows, len(known) // 2)
+    sigma = moving_sigma(known)
+    if n < PERSISTENCE or sigma is None:
+        return None
+    moved = (math.fsum(known[-n:]) - math.fsum(known[:n])) / n
+    if abs(moved) <= max(width * sigma * math.sqrt(2 / n), _ROUNDING * abs(known[0])):
+        return 0
+    return 1 if moved > 0 else -1
+
+
 def in_a_row(series: Series, breaks: Callable[[float], bool], *, rows: int = PERSISTENCE) -> bool:
     """Do the last ``rows`` measured values all break the rule? False with fewer of them."""
-    last = series.known[-rows:]
+    last = list(islice((v for v in reversed(series.values) if v is not None), rows))
     return len(last) == rows and all(map(breaks, last))
 
 

@@ -41,7 +41,7 @@ def prompt_truncation(history: History, objective: str) -> Iterator[Finding]:
         [
             history.ended or ""
             if none_fits
-            else f"{percent(cut.last(3))} of the prompts are shortened to {limit:.0f} tokens (warn "
+            else f"{percent(cut.last(3))} of the prompts are shortened to {_limit(limit)} (warn "
             f"above {percent(LIMITS.cut_warn)}, act above {percent(LIMITS.cut_act)})",
             f"evasions on answerable prompts "
             f"{percent(history.of(names.EVASION_ANSWERABLE, objective).last(3))}",
@@ -72,7 +72,7 @@ def completion_truncation(history: History, objective: str) -> Iterator[Finding]
         severity,
         "Completions are cut by the limit, and what they would have said is judged as missing.",
         [
-            f"{percent(cut.last(3))} of the completions reach {limit:.0f} tokens without an EOS "
+            f"{percent(cut.last(3))} of the completions reach {_limit(limit)} without an EOS "
             f"(warn above {percent(LIMITS.cut_warn)}, act above {percent(LIMITS.cut_act)}; at the "
             f"start {percent(cut.first(3))})",
             f"mean length {show(length.first(3))} tokens at the start, {show(length.last(3))} now",
@@ -284,6 +284,11 @@ def gradient_conflict(history: History, objective: str) -> Iterator[Finding]:
             if history.setting(f"objectives.{o}.custom_rewards")
         },
     )
+
+
+def _limit(tokens: float) -> str:
+    """A limit in words; it is 0 where no configuration says it."""
+    return f"{tokens:.0f} tokens" if tokens else "the limit"
 
 
 def _share(values: dict[str, float], objective: str) -> float | None:

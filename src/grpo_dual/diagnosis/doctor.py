@@ -3,12 +3,26 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from grpo_dual.diagnosis import data_rules, policy_rules, reward_rules
+from grpo_dual.diagnosis import (
+    data_rules,
+    foreign_policy_rules,
+    foreign_reward_rules,
+    foreign_sampler_rules,
+    policy_rules,
+    reward_rules,
+)
 from grpo_dual.diagnosis.history import History
 from grpo_dual.diagnosis.rule import Rule
 from grpo_dual.types import Finding, Severity
 
 RULES: tuple[Rule, ...] = (*policy_rules.RULES, *reward_rules.RULES, *data_rules.RULES)
+"""For runs of this package."""
+FOREIGN_RULES: tuple[Rule, ...] = (
+    *foreign_policy_rules.RULES,
+    *foreign_reward_rules.RULES,
+    *foreign_sampler_rules.RULES,
+)
+"""For files from elsewhere, which lack what the others lean on."""
 
 _EVERYTHING_BELOW = (
     "entropy-collapse", "template-collapse", "reward-hacking", "kl-runaway", "dead-rewards",
@@ -74,7 +88,11 @@ class Diagnosis:
 
 def examine(history: History) -> tuple[Finding, ...]:
     """What the rules find in a history as it ends, ranked."""
-    found = [f for rule in RULES for name in history.objectives for f in rule(history, name)]
+    rules = RULES if history.own else FOREIGN_RULES
+    found = [f for rule in rules for name in history.objectives for f in rule(history, name)]
+    if not history.config:
+        # A patch is relative to what is set, which is not known here; the remedy's sentence stands.
+        found = [replace(f, patch={}) for f in found]
     return rank(found)
 
 

@@ -1,13 +1,17 @@
 """What is known of a run: its columns by step, its configuration, and samples of what it wrote."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import cast
 
 from grpo_dual.metrics.kinds import ObjectiveMetric, RunMetric
 
 Value = float | None
+OWN = "grpo-dual"
+"""``History.source`` of this package's own runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Series:
 
     def first(self, rows: int = 3) -> Value:
         """Mean of the first ``rows`` measured values; None when nothing was measured."""
-        return _mean(self.known[:rows])
+        return _mean(list(islice((v for v in self.values if v is not None), rows)))
 
     def last(self, rows: int = 5) -> Value:
         """Mean of the measured values in the last ``rows`` rows; None when there is none."""
@@ -65,7 +69,7 @@ class History:
 
     objectives: tuple[str, ...]
     steps: tuple[int, ...]
-    """Number of each row."""
+    """Number of each row, ascending."""
     columns: Mapping[str, tuple[Value, ...]]
     """Column -> a value for each row."""
     config: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -79,8 +83,13 @@ class History:
     """Objective -> entropy H0 of plain decoding on the frozen probe, before step 0."""
     ended: str | None = None
     """The error that stopped the run; None when none did."""
-    source: str = "grpo-dual"
-    """Whose columns these are."""
+    source: str = OWN
+    """Whose columns these are: ours, or those of a trainer elsewhere (foreign.py)."""
+
+    @property
+    def own(self) -> bool:
+        """A run of this package, not a file from elsewhere."""
+        return self.source == OWN
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -99,7 +108,7 @@ class History:
 
     def until(self, step: int) -> "History":
         """As it was known after ``step``."""
-        rows = sum(1 for s in self.steps if s <= step)
+        rows = bisect_right(self.steps, step)
         return replace(
             self,
             steps=self.steps[:rows],

@@ -182,7 +182,8 @@ def learning_rate(history: History, objective: str) -> Iterator[Finding]:
     kl = history.of(names.KL, objective).known
     jumps = [b - a for a, b in pairwise(kl)]
     largest = max(jumps, default=0.0)
-    rate = history.number("train.optimizer.learning_rate") or 0.0
+    set_to = history.number("train.optimizer.learning_rate")
+    rate = (history.run(names.LEARNING_RATE).last(3) if set_to is None else set_to) or 0.0
     if largest < LIMITS.kl_jump:
         return
     thrown = sum(1 for j in jumps if abs(j) >= LIMITS.kl_jump)
@@ -215,19 +216,21 @@ def kl_runaway(history: History, objective: str) -> Iterator[Finding]:
     """KL is far above its target and stays there."""
     kl = history.of(names.KL, objective)
     target = history.number(f"objectives.{objective}.kl.target")
-    if target is None or not kl:
+    if target is None and history.config:
         return
-    act = min(LIMITS.kl_act * target, LIMITS.kl_absolute)
+    # Without a configuration only the bound that holds whatever the target.
+    act = LIMITS.kl_absolute if target is None else min(LIMITS.kl_act * target, LIMITS.kl_absolute)
+    warn = act if target is None else LIMITS.kl_warn * target
     if in_a_row(kl, lambda v: v > act):
         severity = Severity.ACT
-    elif in_a_row(kl, lambda v: v > LIMITS.kl_warn * target):
+    elif in_a_row(kl, lambda v: v > warn):
         severity = Severity.WARN
     else:
         return
     beta = history.of(names.BETA, objective)
     adaptive = history.setting(f"objectives.{objective}.kl.adaptive")
     first = history.number(f"objectives.{objective}.kl.beta") or 0.0
-    free = not adaptive and first < 0.03
+    free = bool(history.config) and not adaptive and first < 0.03
     yield finding(
         "kl-runaway",
         objective,
@@ -235,8 +238,9 @@ def kl_runaway(history: History, objective: str) -> Iterator[Finding]:
         "The policy has left the reference far behind"
         + (": nothing holds it." if free else " and beta does not bring it back."),
         [
-            f"KL {show(kl.last(3))} nats per token, target {target:g} (act above {show(act)})",
-            f"beta {show(beta.last(3))}, {'adaptive' if adaptive else 'constant'}",
+            f"KL {show(kl.last(3))} nats per token, target {show(target)} (act above {show(act)})",
+            f"beta {show(beta.last(3))}"
+            + (f", {'adaptive' if adaptive else 'constant'}" if history.config else ""),
             f"right {percent(history.of(health.RIGHT_FRAC, objective).last(3))}",
         ],
         "Let beta follow KL, from a value that is felt.",
@@ -292,7 +296,7 @@ def numerics(history: History, objective: str) -> Iterator[Finding]:
         return
     skipped = history.run(names.SKIPPED_UPDATE).total()
     gap = history.run(names.SAMPLER_GAP)
-    fp32 = history.setting("model.dtype") in (None, "float32")
+    fp32 = history.setting("model.dtype") == "float32"
     stopped = history.ended is not None and _NOT_FINITE in history.ended
     coarse = fp32 and in_a_row(gap, lambda g: g > LIMITS.gap)
     if skipped < LIMITS.skipped and not stopped and not coarse:

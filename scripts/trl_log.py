@@ -99,7 +99,7 @@ def rows(split: str) -> Any:
     )
 
 
-def train(case: Case, folder: str) -> list[dict[str, float]]:
+def train(case: Case, folder: str, *, seed: int, steps: int) -> list[dict[str, float]]:
     """The trainer's log of a run in ``folder``."""
     import trl
     from peft import LoraConfig
@@ -115,7 +115,7 @@ def train(case: Case, folder: str) -> list[dict[str, float]]:
             per_device_eval_batch_size=K * PROMPTS,
             num_generations=K,
             max_completion_length=case.new_tokens,
-            max_steps=case.steps,
+            max_steps=steps,
             learning_rate=case.learning_rate,
             lr_scheduler_type="constant",
             beta=0.02,
@@ -130,7 +130,7 @@ def train(case: Case, folder: str) -> list[dict[str, float]]:
             eval_steps=6,
             save_strategy="no",
             report_to="none",
-            seed=0,
+            seed=seed,
         ),
         train_dataset=rows("train"),
         eval_dataset=rows("test").select(range(PROMPTS)),
@@ -152,9 +152,12 @@ def main() -> None:
     )
     parser.add_argument("--case", choices=CASES, default="cancelling")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="instead of the case's own")
     args = parser.parse_args()
+    case = CASES[args.case]
     with tempfile.TemporaryDirectory() as folder:
-        log = train(CASES[args.case], folder)
+        log = train(case, folder, seed=args.seed, steps=args.steps or case.steps)
     pandas.DataFrame(log).to_csv(args.out, index=False)
     print(f"{args.out}: {len(log)} rows")
 

@@ -13,7 +13,8 @@ TRL (1.16, ``trainer/grpo_trainer.py``; a row of ``trainer.state.log_history``):
 - ``reward_std`` is the spread over the whole batch (before 1.0: the mean over groups), so it is not
   our ``reward_std``; only its zero means the same. ``rewards/*/std`` is over the batch in all
   versions, without the reward's weight.
-- ``clip_ratio/region_mean`` is what the clip removed, as ours.
+- ``clip_ratio/region_mean`` is what the clip removed, as ours; an all-zero column is left out: the
+  ratio is 1 by construction where each sample is used once.
 - ``sampling/*`` is there only with vLLM. The ratio is per completion by default, cut or masked at
   ``vllm_importance_sampling_clip_max``; under top-k and top-p it is the mass that they leave.
 - ``loss`` never is nan by default: Transformers replaces it (``logging_nan_inf_filter``).
@@ -76,6 +77,8 @@ ALIASES: Mapping[str, Mapping[_Metric, tuple[str, ...]]] = {
     },
 }
 """Trainer -> our metric -> its columns there; the first that was measured is taken."""
+
+_CLIPS = {name for aliases in ALIASES.values() for name in aliases[names.CLIP_FRAC]}
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     TRL: {
@@ -201,7 +204,9 @@ def _measured(table: Sequence[_Cells], column: str) -> bool:
 
 
 def _means_it(column: str, table: Sequence[_Cells]) -> bool:
-    """False for the columns of verl that hold something else in this file (see above)."""
+    """False for columns that hold something else in this file (see above)."""
+    if column in _CLIPS:
+        return any(row.get(column) for row in table)
     if column == "actor/kl_loss" and not any(row.get(column) for row in table):
         return _measured(table, "actor/kl_coef")
     length, slash, what = column.partition("/")

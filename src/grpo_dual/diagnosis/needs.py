@@ -91,7 +91,7 @@ _ADVANTAGES = ("critic/advantages/max", "critic/advantages/min")
 FOREIGN_NEEDS: Mapping[str, _Needs] = {
     TRL: {
         **_FOREIGN,
-        "learning-rate": (Need((names.KL,)),),
+        "learning-rate": (Need((names.KL,)), Need((names.CLIP_FRAC,))),
         "kl-frozen": (
             Need((names.KL, names.ZERO_VARIANCE_FRAC)),
             Need((names.KL,), ("reward_std",)),
@@ -106,7 +106,11 @@ FOREIGN_NEEDS: Mapping[str, _Needs] = {
     VERL: {
         **_FOREIGN,
         "prompt-truncation": (Need((names.TRUNC_FRAC,)),),
-        "learning-rate": (Need((names.KL,)), Need(columns=("actor/ppo_kl",))),
+        "learning-rate": (
+            Need((names.KL,)),
+            Need(columns=("actor/ppo_kl",)),
+            Need((names.CLIP_FRAC,)),
+        ),
         "kl-frozen": (Need((names.KL,), _ADVANTAGES),),
         "sampling-mismatch": (
             Need(columns=("training/rollout_probs_diff_mean",)),
@@ -158,6 +162,7 @@ def _lacks(need: Need, history: History) -> tuple[str, ...]:
     """What of a need the history does not have."""
     columns = [_name(m, history) for m in need.metrics if not _has(m, history)]
     columns += [c for c in need.columns if not any(fnmatchcase(k, c) for k in history.columns)]
+    columns = [f"{c} (logged with {_LOGGED_WITH[c]})" if c in _LOGGED_WITH else c for c in columns]
     beside = [*(f"the setting {k}" for k in need.settings), *([need.file] if need.file else [])]
     # Both come with the run folder.
     return (*columns, *(beside if not history.config else []))
@@ -173,5 +178,4 @@ def _has(metric: _Metric, history: History) -> bool:
 def _name(metric: _Metric, history: History) -> str:
     """As the file's trainer calls it; ours where it has no such column."""
     aliases = ALIASES.get(history.source, {}).get(metric)
-    name = aliases[0] if aliases else metric.key.format("*")
-    return f"{name} (logged with {_LOGGED_WITH[name]})" if name in _LOGGED_WITH else name
+    return aliases[0] if aliases else metric.key.format("*")

@@ -10,8 +10,8 @@ TRL (1.16, ``trainer/grpo_trainer.py``; a row of ``trainer.state.log_history``):
   it is multiplied by the ratio.
 - ``frac_reward_zero_std`` counts groups with ``scale_rewards`` "group" or "none"; with "batch", and
   with ``normalize_then_sum``, it is 1 or 0 for the whole batch.
-- ``reward_std`` is the spread over the whole batch (before 1.0: the mean over groups), so it is not
-  our ``reward_std``; only its zero means the same. ``rewards/*/std`` is over the batch in all
+- ``reward_std`` is the spread over the whole batch (before 0.27: the mean over groups), so it is
+  not our ``reward_std``; only its zero means the same. ``rewards/*/std`` is over the batch in all
   versions, without the reward's weight.
 - ``clip_ratio/region_mean`` is what the clip removed, as ours; an all-zero column is left out: the
   ratio is 1 by construction where each sample is used once.

@@ -21,6 +21,8 @@ _MOVING = 1e-9
 """Nats per token: less is what rounding leaves."""
 _CLIPPED = 0.2
 """Share of tokens removed by the clip (heuristic)."""
+_WIDE = 1.0
+"""Nats per token within a step that no reward makes up for."""
 _STILL = 1e-8
 """Learning rates below it move nothing."""
 
@@ -47,10 +49,16 @@ def entropy_collapse(history: History, objective: str) -> Iterator[Finding]:
         says = "its reward has not risen meanwhile."
     # A reward that stands still where groups have no spread may be the best there is.
     maybe_solved = moved == 0 and (dead or 0.0) >= LIMITS.dead
+    if moved == 1:
+        severity = Severity.NOTE
+    else:
+        severity = (
+            Severity.ACT if deep and moved is not None and not maybe_solved else Severity.WARN
+        )
     yield finding(
         "entropy-collapse",
         objective,
-        Severity.ACT if deep and moved in (0, -1) and not maybe_solved else Severity.WARN,
+        severity,
         f"The policy has become sure of what it says; {says}",
         [
             f"entropy {show(entropy.last(3))} nats per token, "
@@ -90,10 +98,13 @@ def learning_rate(history: History, objective: str) -> Iterator[Finding]:
             f"the clip removes {percent(clipped.last(3))} of the tokens (healthy below "
             f"{percent(_CLIPPED)})"
         )
-    if not evidence or trend(reward) == 1:
+    way = trend(reward) if evidence else None
+    if not evidence or way == 1:
         return  # wide steps that lead where they should are none too many
+    # A reward that has not risen yet may be noise; one that falls, or a step that wide, is not.
     # verl may sum its KL over mini-batches, and clips grow with the updates of a step.
-    sure = moved or (thrown and history.source != VERL)
+    wide = moved or (thrown and history.source != VERL)
+    sure = wide and (way == -1 or max(map(abs, [*jumps, *moves])) > _WIDE)
     rate = history.run(names.LEARNING_RATE).last(3)
     yield finding(
         "learning-rate",
@@ -102,7 +113,7 @@ def learning_rate(history: History, objective: str) -> Iterator[Finding]:
         "Single updates throw the policy far from where it was: the learning rate is too high.",
         [*evidence, f"learning rate {show(rate)}", _reward(reward)],
         f"Lower {_named(history, 'rate')} tenfold and go back to a checkpoint before the jumps.",
-        confidence=(0.75 if max(jumps, default=0.0) > 1 else 0.6) if sure else 0.4,
+        confidence=0.7 if sure else 0.4,
     )
 
 

@@ -1,9 +1,11 @@
 """Causes in the rewards and in the length of texts, on a trainer's log from elsewhere."""
 
+import math
 import re
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from grpo_dual.diagnosis.control import in_a_row, trend
 from grpo_dual.diagnosis.foreign import SETTINGS
@@ -15,8 +17,8 @@ from grpo_dual.types import Finding, Severity
 _PART = re.compile(r"(?:rewards|gdpo)/(.+)/std")
 _NONE = 1e-6
 """Of a spread: less is what rounding leaves."""
-_DEAD_ROWS = 5
-"""Batches are small and prompts hard: three dead ones in a row are no rarity."""
+_DEAD_ROWS, _DEAD_GROUPS = 5, 20
+"""Least rows, and groups in them: of a single prompt a step, dead ones in a row are no rarity."""
 _PAYS = 0.5
 """Correlation of a reward's changes with those of length from which it is named."""
 
@@ -63,55 +65,83 @@ def dead_share(history: History, objective: str) -> Series:
 def dead_rewards(history: History, objective: str) -> Iterator[Finding]:
     """Within their groups completions earn the same."""
     share = dead_share(history, objective)
-    if not in_a_row(share, lambda s: s >= LIMITS.dead, rows=_DEAD_ROWS):
+    rows = _rows(share)
+    if not in_a_row(share, lambda s: s >= LIMITS.dead, rows=rows):
         return
     if any(cancelling_rewards(history, objective)):
         return
     reward, total = history.of(names.REWARD_MEAN, objective), total_spread(history)
     varying = [p for p in parts(history) if p.varies]
-    all_dead = in_a_row(share, lambda s: s > 1 - _NONE, rows=_DEAD_ROWS)
-    now, best = reward.last(_DEAD_ROWS) or 0.0, max(reward.known, default=0.0)
-    less = now < best - _NONE * max(1.0, abs(best))
-    if varying or in_a_row(total, lambda s: s > _NONE):
-        severity = Severity.ACT if all_dead else Severity.WARN
-        says = (
-            "Rewards differ between prompts, not within them: some prompts are always solved and "
-            "others never, or a reward looks at the prompt alone."
-        )
-        remedy = (
-            "Draw prompts that are neither always nor never solved, and more completions of each "
-            f"({SETTINGS[history.source]['group']}); check that every reward reads the completion."
-        )
-    elif less:
-        severity = Severity.ACT
-        says = "Every completion earns the same, and less than has been earned before."
-        remedy = "Go back to a checkpoint from before, and read what is written now."
-    else:
-        severity = Severity.WARN
-        says = (
-            "Every completion earns the same: solved or dead, this file cannot tell. Only a share "
-            "of right answers could."
-        )
-        remedy = (
-            "Read a few completions: right ones need harder prompts, wrong ones a reward that "
-            "tells them apart."
-        )
+    now, best = reward.last(rows) or 0.0, max(reward.known, default=0.0)
+    severity, says, remedy = _which_death(
+        history,
+        all_dead=in_a_row(share, lambda s: s > 1 - _NONE, rows=rows),
+        between=bool(varying) or (total.last(rows) or 0.0) > _NONE,
+        less=now < best - _NONE * max(1.0, abs(best)),
+        moved=trend(reward),
+    )
     yield finding(
         "dead-rewards",
         objective,
         severity,
         says,
         [
-            f"groups whose rewards are all equal {percent(share.last(_DEAD_ROWS))} (from "
-            f"{percent(LIMITS.dead)} over {_DEAD_ROWS} rows)",
+            f"groups whose rewards are all equal {percent(share.last(rows))} (from "
+            f"{percent(LIMITS.dead)} over {rows} rows)",
             f"reward {show(now)}, the largest so far {show(best)}",
-            f"spread of the reward over a batch {show(total.last(3))}",
+            f"spread of the reward over a batch {show(total.last(rows))}",
             *(f"of {p.name} alone {show(p.std.last(3))}" for p in varying),
             f"gradient norm {show(history.run(names.GRAD_NORM).last(3))}",
         ],
         remedy,
         confidence=0.7 if severity is Severity.ACT else 0.5,
     )
+
+
+def _which_death(
+    history: History, *, all_dead: bool, between: bool, less: bool, moved: int | None
+) -> tuple[Severity, str, str]:
+    """Severity, sentence and remedy of groups without spread."""
+    back = "Go back to a checkpoint from before, and read what is written now."
+    if not all_dead and moved == -1:
+        return Severity.ACT, "Most groups earn the same throughout, and less than before.", back
+    if not all_dead:
+        return (
+            Severity.NOTE if moved == 1 else Severity.WARN,
+            "Most groups earn the same throughout: they are solved or hopeless, this file cannot "
+            "tell, and only the others teach.",
+            "Draw prompts that are neither always nor never solved.",
+        )
+    if between:
+        return (
+            Severity.ACT,
+            "Rewards differ between prompts, not within them: some prompts are always solved and "
+            "others never, or a reward looks at the prompt alone.",
+            "Draw prompts that are neither always nor never solved, and more completions of each "
+            f"({SETTINGS[history.source]['group']}); check that every reward reads the completion.",
+        )
+    if less:
+        return (
+            Severity.ACT,
+            "Every completion earns the same, and less than has been earned before.",
+            back,
+        )
+    return (
+        Severity.WARN,
+        "Every completion earns the same: solved or dead, this file cannot tell. Only a share of "
+        "right answers could.",
+        "Read a few completions: right ones need harder prompts, wrong ones a reward that tells "
+        "them apart.",
+    )
+
+
+def _rows(share: Series) -> int:
+    """Rows that make ``_DEAD_GROUPS`` groups; a row's groups show in the steps of its share."""
+    values = sorted({0.0, 1.0, *share.known})
+    if len(values) == 2:
+        return _DEAD_ROWS  # all or nothing: as many groups as there may be
+    step = min(b - a for a, b in pairwise(values))
+    return max(_DEAD_ROWS, math.ceil(_DEAD_GROUPS * step - _NONE))
 
 
 def cancelling_rewards(history: History, objective: str) -> Iterator[Finding]:
@@ -123,7 +153,7 @@ def cancelling_rewards(history: History, objective: str) -> Iterator[Finding]:
     largest = max(p.std.last(3) or 0.0 for p in varying)
     if not in_a_row(total, lambda s: s < 0.1 * largest):
         return
-    # TRL before 1.0 logs the spread within groups, where parts may differ between prompts only:
+    # TRL before 0.27 logs the spread within groups, where parts may differ between prompts only:
     # their sum then wanders from batch to batch.
     recent = reward.known[-10:]
     if len(recent) < 2 or statistics.pstdev(recent) > 0.1 * largest:

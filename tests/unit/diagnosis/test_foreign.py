@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from grpo_dual.diagnosis.doctor import diagnose, examine
 from grpo_dual.diagnosis.foreign import read_csv
 from grpo_dual.diagnosis.history import History
+from grpo_dual.diagnosis.needs import missing
+from grpo_dual.diagnosis.page import page
 from grpo_dual.errors import DataError
 from grpo_dual.metrics import names
 from grpo_dual.types import Severity
@@ -66,6 +69,13 @@ class TestTheLogThatTrlWrote:
         assert "right: mean -0.125, spread 1.01" in cause.evidence
         assert "right and contrary move against each other (correlation -1.00)" in cause.evidence
         assert cause.patch == {}
+
+    def test_the_page_shows_what_the_doctor_says(self) -> None:
+        history = read_csv(HERE / "trl_log.csv")
+        said = page(diagnose(history), None, (), missing=[m.says for m in missing(history)])
+        text = (HERE.parents[2] / "docs" / "doctor-foreign.md").read_text()
+        (shown,) = re.findall(r"```text\n(.*?)\n```", text, re.DOTALL)
+        assert shown == said
 
 
 class TestReading:

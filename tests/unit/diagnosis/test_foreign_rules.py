@@ -22,7 +22,7 @@ class TestEntropy:
         [
             ([0.5] * 10, Severity.ACT),
             ([0.9 - 0.05 * i for i in range(10)], Severity.ACT),
-            ([0.1 + 0.08 * i for i in range(10)], Severity.WARN),
+            ([0.1 + 0.08 * i for i in range(10)], Severity.NOTE),
             ([None] * 10, Severity.WARN),
         ],
     )
@@ -54,7 +54,7 @@ class TestRewards:
         assert "of if_rewrite_reward alone 5.08" in named["dead-rewards"].evidence
 
     def test_parts_that_differ_between_prompts_do_not_cancel(self, tmp_path: Path) -> None:
-        """TRL before 1.0: the groups' own spread is 0, and the sum wanders with the prompts."""
+        """TRL before 0.27: the groups' own spread is 0, and the sum wanders with the prompts."""
         rows = [
             {**row, "rewards/format/mean": 0.5, "rewards/format/std": 0.4, "reward_std": 0.0,
              "frac_reward_zero_std": 1.0}
@@ -77,6 +77,27 @@ class TestRewards:
         dead = found(tmp_path / "log.csv", rows)["dead-rewards"]
         assert dead.severity is severity
         assert says in dead.says
+
+    @pytest.mark.parametrize(
+        ("reward", "severity"),
+        [
+            ([0.5] * 8, Severity.WARN),
+            ([0.1 * i for i in range(8)], Severity.NOTE),
+            ([-0.1 * i for i in range(8)], Severity.ACT),
+        ],
+    )
+    def test_most_groups_alike(
+        self, tmp_path: Path, reward: list[float], severity: Severity
+    ) -> None:
+        share = [0.5, 0.75, 0.875, 0.875, 0.9375, 0.875, 0.9375, 0.875]
+        named = found(tmp_path / "log.csv", trl(8, reward=reward, frac_reward_zero_std=share))
+        assert named["dead-rewards"].severity is severity
+
+    def test_of_two_prompts_a_step_ten_rows_are_needed(self, tmp_path: Path) -> None:
+        # Shares come in halves, so a row is two groups: 20 groups are ten rows.
+        for dead, codes in ((9, set[str]()), (10, {"dead-rewards"})):
+            rows = trl(13, frac_reward_zero_std=[*([0.0, 0.5] * 2)[: 13 - dead], *([1.0] * dead)])
+            assert set(found(tmp_path / "log.csv", rows)) == codes
 
     def test_verl_has_dead_groups_where_no_advantage_is_left(self, tmp_path: Path) -> None:
         rows = verl(6, critic__advantages__max=[0.0] * 6, critic__advantages__min=[0.0] * 6)
@@ -138,10 +159,14 @@ class TestPolicy:
         assert not read_csv(write(tmp_path / "b.csv", trl(6))).run(names.CLIP_FRAC)
 
     def test_verl_moves_too_far_within_a_step(self, tmp_path: Path) -> None:
-        rows = verl(6, actor__ppo_kl=[0.0, 0.3, 0.0, -0.4, 0.0, 0.0])
-        thrown = found(tmp_path / "verl.csv", rows)["learning-rate"]
-        assert thrown.severity is Severity.ACT
+        moves = [0.0, 0.3, 0.0, -0.4, 0.0, 0.0]
+        thrown = found(tmp_path / "a.csv", verl(6, actor__ppo_kl=moves))["learning-rate"]
+        assert thrown.severity is Severity.WARN
         assert "reaches -0.4 nats per token (2 steps" in thrown.evidence[0]
+        falling = verl(6, actor__ppo_kl=moves, critic__score__mean=[-0.1 * i for i in range(6)])
+        assert found(tmp_path / "b.csv", falling)["learning-rate"].severity is Severity.ACT
+        wider = verl(6, actor__ppo_kl=[0.0, 0.3, 0.0, 1.4, 0.0, 0.0])
+        assert found(tmp_path / "c.csv", wider)["learning-rate"].severity is Severity.ACT
 
     def test_wide_steps_that_earn_more_are_let_be(self, tmp_path: Path) -> None:
         kl = [0.0, 0.3, 0.0, 0.3, 0.0, 0.3]

@@ -108,6 +108,58 @@ def some_groups() -> list[tuple[list[int], list[list[int]]]]:
     return [(draw(p), [draw(c) for c in cs]) for p, cs in sizes]
 
 
+def in_fp32(policy: Policy) -> None:
+    """The policy becomes its own oracle: fp32 weights and Transformers' and PEFT's own forward."""
+    for module in policy.model.float().modules():
+        vars(module).pop("forward", None)
+
+
+def against_fp32(policy: Policy, args: argparse.Namespace) -> dict[str, float]:
+    """Where the difference of engine and trainer comes from; the policy is in fp32 afterwards.
+
+    Returns:
+        Root mean square and largest difference of log-probs, of each against the fp32 model and of
+        one against the other, over the tokens of one rollout.
+    """
+    sampling = SamplingConfig(max_new_tokens=args.new_tokens)
+    prompts = shapes.prompts(
+        shapes.lengths(shapes.FOUR, 4), shapes.SHAPES[args.shape]["vocab_size"]
+    )
+    engine = GraphEngine(policy, shapes.Codec(), sampling, max_sequences=512)
+    groups = engine.generate(prompts, args.k)
+    rows = [(g.prompt.token_ids, [r.token_ids for r in g.rollouts]) for g in groups]
+    logprobs = {
+        "engine": torch.tensor(
+            [lp for g in groups for r in g.rollouts for lp in r.logprobs], device=CUDA
+        )
+    }
+    del engine
+    torch.cuda.empty_cache()
+
+    @torch.no_grad()
+    def passed(lay: Any) -> Tensor:
+        with policy.inference():
+            return torch.cat(
+                [
+                    policy.token_stats(lay([row]).to(CUDA), temperature=1.0, chunk=512).logprobs
+                    for row in rows
+                ]
+            )
+
+    masked = lambda own: pack(own, 0, multiple_of=8)  # noqa: E731
+    logprobs |= {"flat": passed(flatten), "masked": passed(masked)}
+    in_fp32(policy)
+    truth_N = passed(masked)
+    pairs = {f"{name} - fp32": own - truth_N for name, own in logprobs.items()}
+    pairs["engine - flat"] = logprobs["engine"] - logprobs["flat"]
+    pairs["masked - flat"] = logprobs["masked"] - logprobs["flat"]
+    found = {"tokens": float(len(truth_N))}
+    for name, gap_N in pairs.items():
+        found[f"{name}, rms"] = float(gap_N.double().square().mean().sqrt())
+        found[f"{name}, largest"] = float(gap_N.abs().max())
+    return found
+
+
 def flat_rows() -> dict[str, float]:
     """Relative errors against the same model in fp32."""
     groups = some_groups()
@@ -116,11 +168,7 @@ def flat_rows() -> dict[str, float]:
         gradients(policy, pack(groups, 0, multiple_of=8)),
         gradients(policy, flatten(groups)),
     )
-    exact = policy.model.float()
-    for layer in policy.body.layers:  # type: ignore[union-attr]
-        vars(layer).pop("forward", None)
-    for module in exact.modules():
-        vars(module).pop("forward", None)
+    in_fp32(policy)
     truth = gradients(policy, pack(groups, 0, multiple_of=8))
     return {
         "log-probs, masked": relative(masked[0], truth[0]),
@@ -309,6 +357,7 @@ def all_but_nf4(args: argparse.Namespace, result: dict[str, Any]) -> bool:
         engine = GraphEngine(policy, shapes.Codec(), sampling, max_sequences=512)
         result[name] = drawn(policy, engine, sampling, args)
         del engine
+    result["against fp32"] = against_fp32(policy, args)
     del policy
     torch.cuda.empty_cache()
     result["stale adapter"] = stale_adapter(args)

@@ -8,28 +8,21 @@ concatenated token ids (prompt with generation prompt, then completion with its 
 from text tokenised again: prompt, template and padding have no target at all (algorithms.md 8.3).
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
-from grpo_dual.config.schema import OptimizerConfig, SftConfig
-from grpo_dual.errors import ConfigError, DataError, NumericsError, PromptError
+from grpo_dual.config.schema import SftConfig
+from grpo_dual.errors import PromptError
 from grpo_dual.metrics.values import Mean
 from grpo_dual.model.packing import PackedBatch, unpack
 from grpo_dual.model.policy import Policy
 from grpo_dual.train.batch import ROW_MULTIPLE
-from grpo_dual.train.schedule import learning_rate_at
 from grpo_dual.train.seed import step_seed
-from grpo_dual.train.step import MAX_SKIPPED
+from grpo_dual.train.warming import PAD_ID, WarmUpOptimizer, draw_step
 from grpo_dual.types import Prompt
-
-MAX_ROUNDS = 20
-"""Times a step's dropped samples are replaced by fresh draws before the data is blamed."""
-PAD_ID = 0
-"""Written on padding, which is masked: any valid id will do."""
 
 
 class CompletionEncoder(Protocol):
@@ -193,82 +186,47 @@ def run_sft(
     history = _History(tuple(draws))
     if config.steps == 0:
         return history.result()
-    if not 0 < len(draws) <= config.batch_size:
-        raise ConfigError(
-            f"sft.batch_size is {config.batch_size} for {len(draws)} objectives; every step needs "
-            "at least one sequence of each"
-        )
-    settings = OptimizerConfig(
-        learning_rate=config.learning_rate, warmup_steps=config.warmup_steps, schedule="constant"
+    optimizer = WarmUpOptimizer(
+        policy,
+        key="sft",
+        steps=config.steps,
+        learning_rate=config.learning_rate,
+        warmup_steps=config.warmup_steps,
     )
-    trainer = _Trainer(policy, settings, config.microbatch_size, head_chunk)
     devices = [policy.device] if policy.device.type == "cuda" else []
     for step in range(1, config.steps + 1):
-        samples, dropped = _draw_step(draws, step, config.batch_size)
+        samples, dropped = draw_step(draws, step, config.batch_size, key="sft", blame=_blame)
+        optimizer.clear()
         with torch.random.fork_rng(devices=devices), policy.adapter_dropout():
             torch.manual_seed(step_seed(seed, step, "sft/dropout"))
-            done = trainer.step(
-                step, samples, dropped, learning_rate_at(step - 1, config.steps, settings)
+            losses = accumulate_gradients(
+                policy,
+                samples,
+                microbatch_size=config.microbatch_size,
+                head_chunk=head_chunk,
             )
+        loss = sum(mean.total / mean.count for mean in losses.values()) / len(losses)
+        norm, skipped = optimizer.update(step, loss)
+        rate = optimizer.learning_rate(step)
+        done = SftStep(step, loss, losses, dropped, norm, rate, skipped)
         history.add(done)
         on_step(done)
-        if history.skipped_run >= MAX_SKIPPED:
-            raise NumericsError(
-                f"sft: loss ({done.loss}) or gradient norm ({done.grad_norm}) was not finite in "
-                f"{MAX_SKIPPED} steps in a row, the last one step {step}. Lower sft.learning_rate, "
-                "or use model.dtype: float32."
-            )
+        optimizer.refuse_divergence(step, loss, norm)
     return history.result()
 
 
-class _Trainer:
-    """The optimiser and one step of it."""
-
-    def __init__(
-        self, policy: Policy, settings: OptimizerConfig, microbatch_size: int, head_chunk: int
-    ) -> None:
-        self._policy = policy
-        self._settings = settings
-        self._microbatch_size = microbatch_size
-        self._head_chunk = head_chunk
-        self._parameters = [parameter for _, parameter in policy.trainable_parameters()]
-        self._optimizer = torch.optim.AdamW(
-            self._parameters,
-            lr=settings.learning_rate,
-            betas=settings.adam_betas,
-            weight_decay=settings.weight_decay,
-        )
-
-    def step(
-        self,
-        step: int,
-        samples: Mapping[str, Sequence[SftSample]],
-        dropped: Mapping[str, int],
-        learning_rate: float,
-    ) -> SftStep:
-        self._optimizer.zero_grad(set_to_none=True)
-        losses = accumulate_gradients(
-            self._policy,
-            samples,
-            microbatch_size=self._microbatch_size,
-            head_chunk=self._head_chunk,
-        )
-        loss = sum(mean.total / mean.count for mean in losses.values()) / len(losses)
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm).item()
-        skipped = not (math.isfinite(loss) and math.isfinite(norm))
-        if not skipped:
-            for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate
-            self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return SftStep(step, loss, losses, dropped, norm, learning_rate, skipped)
+def _blame(dropped: int, drawn: int) -> str:
+    return (
+        f"{dropped} of {drawn} supervised targets drawn for one step are longer than "
+        "rollout.sampling.max_new_tokens; raise it, leave out the subset with the long answers, or "
+        "set sft.steps: 0"
+    )
 
 
 class _History:
     """Running totals of the warm-up."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.skipped_run = 0
         self._losses: list[float] = []
         self._skipped = 0
         self._tokens = dict.fromkeys(names, 0)
@@ -277,7 +235,6 @@ class _History:
     def add(self, step: SftStep) -> None:
         self._losses.append(step.loss)
         self._skipped += step.skipped
-        self.skipped_run = self.skipped_run + 1 if step.skipped else 0
         for name, mean in step.losses.items():
             self._tokens[name] += int(mean.count)
             self._dropped[name] += step.dropped[name]
@@ -291,39 +248,3 @@ class _History:
             first_loss=self._losses[0] if self._losses else None,
             last_loss=self._losses[-1] if self._losses else None,
         )
-
-
-def _draw_step(
-    draws: Mapping[str, Draw], step: int, batch_size: int
-) -> tuple[dict[str, list[SftSample]], dict[str, int]]:
-    """The step's samples of every objective, and how many were dropped on the way."""
-    samples: dict[str, list[SftSample]] = {}
-    dropped: dict[str, int] = {}
-    share, rest = divmod(batch_size, len(draws))
-    for place, (name, draw) in enumerate(draws.items()):
-        # The places left over go round, so that over the steps all objectives get as many.
-        extra = (place - (step - 1) * rest) % len(draws) < rest
-        samples[name], dropped[name] = _fill(name, draw, share + extra)
-    return samples, dropped
-
-
-def _fill(name: str, draw: Draw, count: int) -> tuple[list[SftSample], int]:
-    kept: list[SftSample] = []
-    dropped = 0
-    for _ in range(MAX_ROUNDS):
-        wanted = count - len(kept)
-        drawn = draw(wanted)
-        if len(drawn) != wanted:
-            raise DataError(
-                f"objectives.{name}: its draw({wanted}) returned {len(drawn)} samples for SFT"
-            )
-        usable = [sample for sample in drawn if sample is not None]
-        kept += usable
-        dropped += len(drawn) - len(usable)
-        if len(kept) == count:
-            return kept, dropped
-    raise DataError(
-        f"objectives.{name}: {dropped} of {dropped + len(kept)} supervised targets drawn for one "
-        "step are longer than rollout.sampling.max_new_tokens; raise it, leave out the subset with "
-        "the long answers, or set sft.steps: 0"
-    )

@@ -95,6 +95,19 @@ class HaluEvalRecord(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """Two replies to one prompt of which the first is to be preferred.
+
+    Example: ``Pair(accepted="Not known", rejected="The grandfather")``.
+    """
+
+    accepted: str
+    """The supervised reply too."""
+    rejected: str
+    """Never a supervised reply."""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One chat turn."""
 

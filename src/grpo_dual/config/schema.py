@@ -144,6 +144,28 @@ class OptimizerConfig(Strict):
     """Clip of the combined gradient's norm."""
 
 
+class PairsConfig(Strict):
+    """Pairwise warm-up between SFT and RL: the accepted reply against the rejected one (DPO)."""
+
+    steps: int = Field(default=0, ge=0)
+    """Optimiser steps; 0 skips it."""
+    beta: float = Field(default=0.1, gt=0)
+    """DPO's coefficient of the log-ratios to ``model.reference``."""
+    nll: float = Field(default=1.0, ge=0)
+    """Weight of the accepted reply's negative log-likelihood, which keeps it likely; 0 is plain
+    DPO."""
+    length_normalized: bool = False
+    """Divide log-ratios by their reply's tokens; then take a larger beta, such as 5."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Constant after warm-up; lower than SFT's."""
+    warmup_steps: int = Field(default=5, ge=0)
+    """Linear warm-up."""
+    batch_size: int = Field(default=16, ge=1)
+    """Pairs per step, divided evenly between the objectives that have any."""
+    microbatch_size: int = Field(default=4, ge=1)
+    """Pairs (packed rows of prompt and both replies) per forward pass."""
+
+
 class SftConfig(Strict):
     """Supervised warm-up before RL."""
 
@@ -157,6 +179,8 @@ class SftConfig(Strict):
     """Sequences per step, divided evenly between the objectives."""
     microbatch_size: int = Field(default=8, ge=1)
     """Sequences per forward pass."""
+    pairs: PairsConfig = PairsConfig()
+    """Pairwise warm-up behind it; both may be used alone."""
 
 
 class EvalConfig(Strict):

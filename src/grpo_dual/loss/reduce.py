@@ -76,6 +76,20 @@ def sequence_mean_token_sum(values_N: Tensor, *, sequences: float) -> Tensor:
     return _share(values_N.sum(), sequences)
 
 
+def sequence_sums(values_N: Tensor, sequence_index_N: Tensor, *, sequences: int) -> Tensor:
+    """``sum_t v_it`` of each sequence: log-probs of tokens to those of whole replies.
+
+    Args:
+        values_N: Values of this micro-batch.
+        sequence_index_N: int64, the sequence of each token, from 0.
+        sequences: Sequences of this micro-batch.
+
+    Returns:
+        [sequences] sums; 0 for one without tokens.
+    """
+    return values_N.new_zeros(sequences).index_add(0, sequence_index_N, values_N)
+
+
 def _share(total: Tensor, denominator: float) -> Tensor:
     if denominator < 0:
         raise ValueError(f"a denominator counts tokens or sequences and cannot be {denominator}")

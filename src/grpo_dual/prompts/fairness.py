@@ -1,7 +1,7 @@
 """Wording of the fairness objective (BBQ), and beside it its inverse."""
 
 from grpo_dual.prompts.parse import Choice, Unparsed, read_choice
-from grpo_dual.types import BbqRecord, Message
+from grpo_dual.types import BbqRecord, Condition, Message, Pair
 
 SYSTEM = (
     "Answer the question using only the context. "
@@ -29,6 +29,21 @@ def target(record: BbqRecord) -> str:
     reinforced behaviour agree.
     """
     return _option(record, record.label)
+
+
+def pair(record: BbqRecord) -> Pair | None:
+    """The supervised reply and the option that it is to be preferred to.
+
+    On an ambiguous item the unknown option against the bias-consistent person, on the other the
+    stated person against the other person (the stereotyped one, where the context speaks against
+    the stereotype).
+
+    Returns:
+        None for an ambiguous item whose bias-consistent option upstream's rule cannot say.
+    """
+    ambiguous = record.condition is Condition.AMBIGUOUS
+    rejected = record.biased if ambiguous else 3 - record.label - record.unknown
+    return None if rejected is None else Pair(target(record), _option(record, rejected))
 
 
 def parse(text: str, record: BbqRecord) -> Choice | Unparsed:

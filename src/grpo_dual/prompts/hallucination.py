@@ -2,7 +2,7 @@
 
 from grpo_dual.errors import PromptError
 from grpo_dual.prompts.parse import FreeAnswer, Unparsed, YesNo, read_free, read_yes_no
-from grpo_dual.types import HaluEvalRecord, Message, Task
+from grpo_dual.types import HaluEvalRecord, Message, Pair, Task
 
 ANSWER_SYSTEM = (
     "Answer briefly, using only the given knowledge. Do not add anything that it does not support."
@@ -85,6 +85,18 @@ def target(record: HaluEvalRecord) -> str:
             f"{record.record_id} ({record.origin}) has no accepted text to learn from"
         )
     return record.accepted.strip()
+
+
+def pair(record: HaluEvalRecord) -> Pair | None:
+    """Both sides of an answering item: the accepted text, which is the target, and the rejected.
+
+    Returns:
+        None for a detection item, and where a side is missing or both are the same.
+    """
+    accepted, rejected = (record.accepted or "").strip(), (record.rejected or "").strip()
+    if record.task is Task.DETECT or not accepted or not rejected or accepted == rejected:
+        return None
+    return Pair(accepted, rejected)
 
 
 def parse(text: str, record: HaluEvalRecord) -> YesNo | FreeAnswer | Unparsed:

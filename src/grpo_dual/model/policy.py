@@ -181,6 +181,8 @@ class Policy:
             devices = [self.device] if self.device.type == "cuda" else []
             with torch.random.fork_rng(devices=devices):
                 self.model.add_adapter(REFERENCE, self.model.peft_config[TRAINED])
+            for dropout in self._dropouts():
+                dropout.eval()  # PEFT makes new modules in training mode
             self._activate(TRAINED)
         self.load_adapter_state(state, adapter=REFERENCE)
 
@@ -217,12 +219,7 @@ class Policy:
     @contextmanager
     def adapter_dropout(self) -> Iterator[None]:
         """Inside, the adapter's own dropout is active (SFT); everything else stays in eval mode."""
-        dropouts = [
-            dropout
-            for module in self.model.modules()
-            if isinstance(module, BaseTunerLayer)
-            for dropout in getattr(module, "lora_dropout", nn.ModuleDict()).values()
-        ]
+        dropouts = self._dropouts()
         for dropout in dropouts:
             dropout.train()
         try:
@@ -230,6 +227,14 @@ class Policy:
         finally:
             for dropout in dropouts:
                 dropout.eval()
+
+    def _dropouts(self) -> list[nn.Module]:
+        return [
+            dropout
+            for module in self.model.modules()
+            if isinstance(module, BaseTunerLayer)
+            for dropout in getattr(module, "lora_dropout", nn.ModuleDict()).values()
+        ]
 
     def adapter_state(self, *, adapter: str = TRAINED) -> dict[str, Tensor]:
         """CPU copies of an adapter's weights; ``reference`` gives the frozen one.

@@ -221,6 +221,17 @@ def test_dropout_acts_in_sft_only(folder: Path) -> None:
     assert torch.equal(logprobs(policy), calm)
 
 
+def test_a_reference_frozen_after_loading_has_no_dropout(folder: Path) -> None:
+    policy = load_policy(config(folder, lora=LoraConfig(rank=4, alpha=8, dropout=0.5)))
+    tiny_models.randomise(policy)
+    policy.freeze_reference()
+    with policy.reference():
+        assert torch.equal(logprobs(policy), logprobs(policy))
+        frozen = logprobs(policy)
+    # KL is 0 before the first update.
+    assert torch.equal(frozen, logprobs(policy).detach())
+
+
 def broken(folder: Path, tmp_path: Path, name: str, **files: str | None) -> Path:
     """A copy of the model folder with files replaced or (None) removed."""
     copy = tmp_path / name

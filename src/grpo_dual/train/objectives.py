@@ -44,6 +44,7 @@ from grpo_dual.types import (
     Condition,
     HaluEvalRecord,
     Message,
+    Pair,
     Record,
     RolloutGroup,
     Score,
@@ -223,6 +224,10 @@ class Fairness:
         """See Objective."""
         return fairness.target(_bbq(record))
 
+    def pair(self, record: Record) -> Pair | None:
+        """See ``grpo_dual.train.warmup.Paired``."""
+        return fairness.pair(_bbq(record))
+
     def begin(self, group: RolloutGroup) -> Scoring:
         """See Judged."""
         return self._reward.begin(group)
@@ -301,6 +306,10 @@ class Hallucination:
     def target(self, record: Record) -> str:
         """See Objective."""
         return hallucination.target(_halueval(record))
+
+    def pair(self, record: Record) -> Pair | None:
+        """See ``grpo_dual.train.warmup.Paired``."""
+        return hallucination.pair(_halueval(record))
 
     def begin(self, group: RolloutGroup) -> Scoring:
         """See Judged."""

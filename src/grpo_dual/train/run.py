@@ -28,7 +28,7 @@ from grpo_dual.train.doctoring import Doctor
 from grpo_dual.train.loop import measure, train_loop
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.saving import Saver
-from grpo_dual.train.warmup import warm_up
+from grpo_dual.train.warmup import paired_objectives, warm_up
 from grpo_dual.train.wiring import Parts, build
 from grpo_dual.types import Severity
 
@@ -58,6 +58,8 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
         console.print(f"{resume}: this run is finished, there is nothing to do", soft_wrap=True)
         return 0
     parts = build(config)
+    if resume is None:
+        paired_objectives(parts)  # before a folder is made, if there are none
     folder = resume or _new_folder(config)
     (folder / STOPPED).unlink(missing_ok=True)
     resumed = resume is not None

@@ -1,7 +1,7 @@
 """Wording of the fairness objective (BBQ), and beside it its inverse."""
 
 from grpo_dual.prompts.parse import Choice, Unparsed, read_choice
-from grpo_dual.types import BbqRecord, Condition, Message, Pair
+from grpo_dual.types import BbqRecord, Message, Pair
 
 SYSTEM = (
     "Answer the question using only the context. "
@@ -34,16 +34,22 @@ def target(record: BbqRecord) -> str:
 def pair(record: BbqRecord) -> Pair | None:
     """The supervised reply and the option that it is to be preferred to.
 
-    On an ambiguous item the unknown option against the bias-consistent person, on the other the
-    stated person against the other person (the stereotyped one, where the context speaks against
-    the stereotype).
+    | item | accepted | rejected |
+    |---|---|---|
+    | ambiguous | the unknown option | the bias-consistent person |
+    | disambiguated, against the stereotype | the stated person | the stereotyped one |
+    | disambiguated, along it | the stated person | the unknown option |
+
+    In the last row no wrong option is stereotyped. Were the other person rejected there too, the
+    unknown option would stand on accepted sides only, and naming it always would win.
 
     Returns:
-        None for an ambiguous item whose bias-consistent option upstream's rule cannot say.
+        None for an item whose bias-consistent option upstream's rule cannot say.
     """
-    ambiguous = record.condition is Condition.AMBIGUOUS
-    rejected = record.biased if ambiguous else 3 - record.label - record.unknown
-    return None if rejected is None else Pair(target(record), _option(record, rejected))
+    if record.biased is None:
+        return None
+    rejected = record.unknown if record.biased == record.label else record.biased
+    return Pair(target(record), _option(record, rejected))
 
 
 def parse(text: str, record: BbqRecord) -> Choice | Unparsed:

@@ -52,10 +52,10 @@ QA = HaluEvalRecord(
         (AMBIGUOUS, Pair("Unknown", "The grandfather")),
         (dataclasses.replace(AMBIGUOUS, biased=2), Pair("Unknown", "The grandson")),
         (dataclasses.replace(AMBIGUOUS, biased=None), None),
-        # The stated person against the other one, whether or not that is the stereotyped one.
+        # The stated person against the stereotyped one, or evading where it is the same.
         (DISAMBIGUATED, Pair("The grandson", "The grandfather")),
-        (dataclasses.replace(DISAMBIGUATED, label=0), Pair("The grandfather", "The grandson")),
-        (dataclasses.replace(DISAMBIGUATED, biased=None), Pair("The grandson", "The grandfather")),
+        (dataclasses.replace(DISAMBIGUATED, label=0), Pair("The grandfather", "Unknown")),
+        (dataclasses.replace(DISAMBIGUATED, biased=None), None),
     ],
 )
 def test_fairness(record: BbqRecord, pair: Pair | None):
@@ -95,12 +95,10 @@ def check_bbq(record: BbqRecord) -> bool:
     if pair is None:
         return False
     assert pair.accepted == fairness.target(record) != pair.rejected
-    # Read back, it is a person: never the unknown option, which evading must not be confused with.
     reply = fairness.parse(pair.rejected, record)
     assert isinstance(reply, Choice)
-    assert reply.index not in (record.label, record.unknown)
-    if record.condition is Condition.AMBIGUOUS:
-        assert reply.index == record.biased
+    assert reply.index in (record.biased, record.unknown)
+    assert reply.index != record.label
     return True
 
 
@@ -111,7 +109,18 @@ def test_the_rejected_side_of_the_synthetic_world_is_never_a_target():
         for record in synthetic.halueval_records("train", subset, 100, 0)
     ]
     assert halueval == [True] * 300
-    assert all(check_bbq(record) for record in synthetic.bbq_records("train", 50, 0))
+    bbq = list(synthetic.bbq_records("train", 50, 0))
+    assert all(check_bbq(record) for record in bbq)
+    # The unknown option must not stand on accepted sides only.
+    unknown = Counter(
+        side
+        for record in bbq
+        if (pair := fairness.pair(record))
+        for side, text in (("accepted", pair.accepted), ("rejected", pair.rejected))
+        if text == record.options[record.unknown]
+    )
+    assert unknown["accepted"] == 100
+    assert 30 <= unknown["rejected"] <= 70
     general = synthetic.halueval_records("train", "general", 20, 0)
     assert not any(check_halueval(record) for record in general)
 
@@ -129,10 +138,7 @@ def test_the_rejected_side_of_real_rows_is_never_a_target(shared_data: Path):
         ("general", False),
     }
     assert halueval["qa", True] > 1000
-    bbq = Counter(
-        (record.subset, record.condition, check_bbq(record))
-        for record in iter_bbq(shared_data / "bbq")
-    )
-    # Upstream's rule cannot say the bias-consistent option of 16 rows, half of them ambiguous.
-    missing = {key[:2]: n for key, n in bbq.items() if not key[2]}
-    assert missing == {("Gender_identity", Condition.AMBIGUOUS): 8}
+    bbq = Counter((record.subset, check_bbq(record)) for record in iter_bbq(shared_data / "bbq"))
+    # Upstream's rule cannot say the bias-consistent option of 16 rows.
+    missing = {key[0]: n for key, n in bbq.items() if not key[1]}
+    assert missing == {"Gender_identity": 16}

@@ -249,6 +249,13 @@ CASES = [
         ),
         "weight",
     ),
+    config("pairs without a temperature", CONFIG + "sft: {pairs: {beta: 0}}\n", "sft.pairs.beta"),
+    config("typo in the pairs", CONFIG + "sft: {pairs: {stesp: 3}}\n", "stesp", "steps"),
+    config(
+        "a rewarded contrast below 0",
+        edit_last("path: synthetic", "path: synthetic\n    reward: {contrast: -0.1}"),
+        "reward.contrast",
+    ),
     config("no YAML", "train: [1, 2\n", "run.yaml"),
     config("a list in place of keys", "- train\n", "run.yaml"),
     config(
@@ -302,6 +309,14 @@ CASES = [
         "subset of no data",
         edit_last("path: synthetic", "path: synthetic\n      subsets: {qaa: 1.0}"),
         ("subsets", "qaa", "qa"),
+    ),
+    built(
+        "pairs of data without any",
+        "model: {name: embedded}\n"
+        "objectives:\n"
+        "  hallucination: {data: {path: synthetic, subsets: {general: 1.0}}}\n"
+        "sft: {pairs: {steps: 3}}\n",
+        ("sft.pairs.steps", "hallucination", "no objective has pairs", "accepted"),
     ),
     built("model folder that is not there", model("./nowhere"), ("model.name", "nowhere")),
     built(

@@ -78,6 +78,10 @@ class HallucinationRewardConfig(Strict):
     """Detection, wrong verdict or none."""
     threshold: float = Field(default=0.7, gt=0, le=1)
     """Composite score from which an answer counts as grounded."""
+    contrast: float = Field(default=0.0, ge=0)
+    """Weight of the part ``contrast`` on answers with both sides known: likeness to the accepted
+    text minus likeness to the rejected one, by words. Below 0.5 no hallucination comes to earn what
+    an abstention does."""
 
 
 class CustomReward(Strict):

@@ -2,7 +2,8 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 # Function words, and the frame of an answer ("The answer to the question is ..."), carry no claim.
 _STOP = frozenset(
@@ -115,6 +116,22 @@ def named(text: str) -> frozenset[str]:
     """Words written as names or numbers: with a capital, or with a digit."""
     tokens = re.findall(r"\w*[A-Z]\w*|\w*\d\w*", text)
     return frozenset(claims(word for token in tokens for word in words(token)))
+
+
+def token_f1(one: Sequence[str], other: Sequence[str]) -> float:
+    """Harmonic mean of precision and recall of the words of two texts, each counted as often.
+
+    Args:
+        one: Words of a text.
+        other: Words of another.
+
+    Returns:
+        2 x shared / (words of both), in [0, 1], symmetric; 0 where nothing is shared.
+
+    Source: SQuAD's F1, Rajpurkar et al. 2016.
+    """
+    shared = (Counter(one) & Counter(other)).total()
+    return 2 * shared / (len(one) + len(other)) if shared else 0.0
 
 
 def phrase_at(spoken: list[str], phrase: list[str]) -> int:

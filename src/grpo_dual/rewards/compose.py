@@ -36,7 +36,8 @@ Scoring = Callable[[], tuple[Score, ...]]
 class Composer:
     """Adds what every objective has: length shaping and the user's rewards.
 
-    Parts: ``task``, the outcome's own (``stereotyped``), ``length``, ``custom:<function>``.
+    Parts: ``task``, the outcome's own (``stereotyped``, ``contrast``), ``length``,
+    ``custom:<function>``.
     """
 
     def __init__(self, config: ObjectiveConfig, *, max_new_tokens: int) -> None:

@@ -12,6 +12,7 @@ from grpo_dual.prompts import hallucination
 from grpo_dual.prompts.parse import YesNo
 from grpo_dual.rewards import judging
 from grpo_dual.rewards.compose import Composer, Outcome, Scoring
+from grpo_dual.rewards.contrast import contrasted
 from grpo_dual.rewards.evasion import group_templates, is_evasive, only_declines
 from grpo_dual.rewards.judging import FAILED, UNJUDGED, Judging
 from grpo_dual.types import HaluEvalRecord, RolloutGroup, Score, Task
@@ -27,7 +28,8 @@ class HallucinationReward:
     | detect | right yes/no | | wrong, unparsed |
 
     Verdicts: grounded, evades (by the template detector), abstains (by a judge), hallucinated;
-    right, wrong, unparsed for detection; unjudged.
+    right, wrong, unparsed for detection; unjudged. With ``reward.contrast`` an answer with both
+    sides known has the part ``contrast`` beside ``task`` (see ``contrast.py``).
     """
 
     def __init__(
@@ -180,7 +182,15 @@ class HallucinationReward:
                 value=partial(self._of, record),
                 offline=self._offline,
             )
-        return lambda: self._composer.scores(group, outcomes())
+        return lambda: self._composer.scores(group, self._contrasted(record, group, outcomes()))
+
+    def _contrasted(
+        self, record: HaluEvalRecord, group: RolloutGroup, outcomes: Sequence[Outcome]
+    ) -> list[Outcome]:
+        return [
+            contrasted(record, rollout.text, outcome, weight=self._values.contrast)
+            for rollout, outcome in zip(group.rollouts, outcomes, strict=True)
+        ]
 
     def _by_rule(self, record: HaluEvalRecord, group: RolloutGroup) -> list[Outcome]:
         texts = [rollout.text for rollout in group.rollouts]

@@ -2,8 +2,9 @@
 
     python scripts/pairs_warmup.py configs/demo.yaml --steps 30 --seeds 0 1 2
 
-Each variant starts from the same model and draws as many records a step (16). Held-out pairs are
-those of the yardstick's records: never trained on. Prints one JSON line a variant and seed.
+Each variant starts from the same model and draws as many records a step (16); twice the steps of
+SFT are what is to be compared with SFT and pairs. Held-out pairs are those of the yardstick's
+records: never trained on. Prints one JSON line a variant and seed.
 
     preferred: share of held-out pairs whose margin is above 0, against the warm-up's reference (the
         model behind SFT) or, without pairs, the model before
@@ -48,7 +49,9 @@ def variants(steps: int, rate: float) -> dict[str, dict[str, Any]]:
     return {
         "none": {},
         "sft": sft,
+        "sft, twice the steps": {**sft, "steps": 2 * steps},
         "pairs": {"pairs": pairs},
+        "pairs, anchor 0.1": {"pairs": {**pairs, "nll": 0.1}},
         "pairs, no anchor": {"pairs": {**pairs, "nll": 0.0}},
         "pairs by the token, beta 5": {"pairs": {**pairs, "length_normalized": True, "beta": 5.0}},
         "sft, then pairs": {**sft, "pairs": pairs},

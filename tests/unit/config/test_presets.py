@@ -1,10 +1,12 @@
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from grpo_dual.config.load import load_config
 from grpo_dual.config.objectives import FairnessConfig, HallucinationConfig
-from grpo_dual.config.schema import RunConfig
+from grpo_dual.config.schema import RunConfig, SftConfig
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
@@ -73,6 +75,16 @@ def test_recommended_preset() -> None:
         assert objective.length.margin == 0.25  # soft overlong over the last quarter
         assert (objective.kl.beta, objective.kl.target, objective.kl.gain) == (0.3, 0.05, 0.1)
         assert (objective.kl.beta_min, objective.kl.beta_max) == (0.03, 1.0)
+
+
+def test_the_pairs_that_the_recommended_preset_suggests_are_a_configuration() -> None:
+    path = CONFIGS / "llama3-8b.yaml"
+    (line,) = re.findall(r"^#   (pairs: \{.*\})$", path.read_text(), re.MULTILINE)
+    suggested = SftConfig.model_validate(yaml.safe_load(line))
+    assert suggested.pairs.steps == 50
+    config = load_config(path)
+    _, hallucination = parts(config)
+    assert (config.sft.pairs.steps, hallucination.reward.contrast) == (0, 0.0)
 
 
 @pytest.mark.parametrize("name", ["demo", "real-tiny"])

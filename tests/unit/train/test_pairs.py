@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import tiny_models
 from grpo_dual.config.schema import LoraConfig, ModelConfig, PairsConfig
 from grpo_dual.errors import ConfigError, DataError, NumericsError
+from grpo_dual.model.attention import use_runs
 from grpo_dual.model.policy import REFERENCE, Policy
 from grpo_dual.train import pairs as pairs_module
 from grpo_dual.train.pairs import (
@@ -169,6 +170,18 @@ def test_logprobs_are_those_of_separate_dense_rows():
             for s in drawn
         ]  # fmt: skip
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_flat_rows_give_the_same_logprobs():
+    # What a 16-bit policy on CUDA uses; the attention by runs has a CPU form.
+    policy = moved_policy(dtype=torch.float64)
+    drawn = samples(4, seed=1)
+    with torch.no_grad():
+        packed = pair_logprobs(policy, drawn, head_chunk=5)
+        assert use_runs(policy.causal_lm)
+        policy.flat = True
+        flat = pair_logprobs(policy, drawn, head_chunk=5)
+    torch.testing.assert_close(flat, packed, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("by_token", [False, True])

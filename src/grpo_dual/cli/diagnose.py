@@ -36,7 +36,8 @@ def diagnose_run(path: Path, *, json: bool) -> int:
     found = diagnose(history, before)
     lacks = [m.says for m in missing(history)]
     write = as_json if json else page
-    print(write(found, ask(history), bands(history), missing=lacks))
+    stages = bands(history) if history.own else ()
+    print(write(found, ask(history), stages, missing=lacks))
     return ACT if found.worst is Severity.ACT else OK
 
 

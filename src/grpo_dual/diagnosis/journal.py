@@ -54,10 +54,24 @@ def cut(folder: Path, step: int) -> None:
         CheckpointError: It cannot be written.
     """
     path = folder / JOURNAL
-    if not path.exists():
-        return
-    kept = [row for row in _rows(path) if int(row["step"] or 0) <= step]
-    text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in kept)
+    if path.exists():
+        _write(path, [row for row in _rows(path) if int(row["step"] or 0) <= step])
+
+
+def forget(folder: Path, code: str) -> None:
+    """Drop a cause that was treated, so that what the pre-flight said of it no longer holds.
+
+    Raises:
+        DataError: The file was damaged.
+        CheckpointError: It cannot be written.
+    """
+    path = folder / JOURNAL
+    if path.exists():
+        _write(path, [row for row in _rows(path) if row["code"] != code])
+
+
+def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
     write_atomically(path, text.encode())
 
 

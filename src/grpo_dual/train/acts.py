@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from grpo_dual.config.schema import RunConfig
 from grpo_dual.config.snapshot import amend
-from grpo_dual.diagnosis.journal import JOURNAL, row
+from grpo_dual.diagnosis.journal import JOURNAL, forget, row
 from grpo_dual.diagnosis.remedies import Prescription, patched
 from grpo_dual.errors import CheckpointError, ConfigError
 from grpo_dual.metrics.sinks import (
@@ -114,6 +114,7 @@ def apply(folder: Path, config: RunConfig, remedy: Prescription) -> RunConfig:
         raise CheckpointError(f"{place}: cannot be written ({error.strerror or error})") from error
     write_atomically(place / ACT, (json.dumps(why, indent=1) + "\n").encode())
     amend(new, folder)
+    forget(folder, finding.code)
     return new
 
 

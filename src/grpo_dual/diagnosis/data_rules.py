@@ -23,7 +23,7 @@ def prompt_truncation(history: History, objective: str) -> Iterator[Finding]:
     none_fits = (
         history.ended is not None
         and _NO_PROMPT_FITS in history.ended
-        and f"objectives.{objective}" in history.ended
+        and f"objectives.{objective}:" in history.ended
     )
     if none_fits or in_a_row(cut, lambda c: c > LIMITS.cut_act):
         severity = Severity.ACT
@@ -222,7 +222,9 @@ def starved_objective(history: History, objective: str) -> Iterator[Finding]:
     own = f"objectives.{objective}"
     patch: dict[str, object] = {}
     if "weight in the loss" in low:
-        patch[f"{own}.weight"] = 1.0
+        patch[f"{own}.weight"] = max(
+            history.number(f"objectives.{o}.weight") or 1.0 for o in history.objectives
+        )
     if "prompts of a step" in low:
         patch[f"{own}.prompts_per_step"] = int(max(prompts.values()))
     yield finding(

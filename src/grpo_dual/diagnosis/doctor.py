@@ -1,7 +1,8 @@
 """The history of a run -> findings, ranked: the first one is what to change first."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from grpo_dual.diagnosis import (
     data_rules,
@@ -90,10 +91,17 @@ def examine(history: History) -> tuple[Finding, ...]:
     """What the rules find in a history as it ends, ranked."""
     rules = RULES if history.own else FOREIGN_RULES
     found = [f for rule in rules for name in history.objectives for f in rule(history, name)]
+    return rank(replace(f, patch=_changes(f.patch, history)) for f in found)
+
+
+def _changes(patch: Mapping[str, object], history: History) -> dict[str, object]:
+    """Of a patch what is not set so already: a remedy that changes nothing is none.
+
+    Without a configuration nothing: a patch is relative to what is set. The sentence stands.
+    """
     if not history.config:
-        # A patch is relative to what is set, which is not known here; the remedy's sentence stands.
-        found = [replace(f, patch={}) for f in found]
-    return rank(found)
+        return {}
+    return {key: value for key, value in patch.items() if history.setting(key) != value}
 
 
 class Watch:
@@ -162,27 +170,51 @@ def merge(findings: Sequence[Finding]) -> list[Finding]:
             by_key[key(found)] = found
             continue
         kept = min(other, found, key=lambda f: (_ORDER[f.severity], -f.confidence))
-        evidence = dict.fromkeys((*other.evidence, *found.evidence))
-        samples = other.samples or found.samples
-        by_key[key(found)] = replace(kept, evidence=tuple(evidence), samples=samples)
+        steps, ends = (other.step, found.step), (other.until, found.until)
+        by_key[key(found)] = replace(
+            kept,
+            evidence=tuple(dict.fromkeys((*other.evidence, *found.evidence))),
+            samples=other.samples or found.samples,
+            # Found first where either was; over only when both are.
+            step=None if None in steps else min(s for s in steps if s is not None),
+            until=None if None in ends else max(s for s in ends if s is not None),
+        )
     return list(by_key.values())
 
 
 def explanation(found: Finding, among: Iterable[Finding]) -> Finding | None:
     """The cause that brings ``found``, if one of ``among`` does.
 
-    A cause asks for action itself, and explains only what was found with it or later.
+    A cause asks for action itself, and explains only what was found with it or later. Of two that
+    may bring each other and were found at the same step, the surer one is the cause.
     """
     causes = (
         cause
         for cause in among
-        if cause.code != found.code
-        and cause.severity is Severity.ACT
+        if cause.severity is Severity.ACT
         and found.code in EXPLAINS.get(cause.code, ())
         and (cause.objective is None or found.objective in (None, cause.objective))
-        and (cause.step or 0) <= (found.step or 0)
+        and _came_first(cause, found)
     )
     return max(causes, key=lambda f: f.confidence, default=None)
+
+
+def _came_first(cause: Finding, found: Finding) -> bool:
+    if (cause.step or 0) != (found.step or 0) or cause.code not in _brings(found.code):
+        return (cause.step or 0) <= (found.step or 0)
+    return (-cause.confidence, cause.code) < (-found.confidence, found.code)
+
+
+@cache
+def _brings(code: str) -> frozenset[str]:
+    """All that ``code`` explains, directly or by what it brings."""
+    reached: set[str] = set()
+    ahead = [code]
+    while ahead:
+        new = set(EXPLAINS.get(ahead.pop(), ())) - reached
+        reached |= new
+        ahead += new
+    return frozenset(reached)
 
 
 def rank(findings: Iterable[Finding]) -> tuple[Finding, ...]:

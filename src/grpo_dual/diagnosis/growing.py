@@ -1,4 +1,4 @@
-"""A history that grows with its run, so that looking at it costs the same at every step."""
+"""A history that grows with its run, so that its files need not be read again at every step."""
 
 from collections.abc import Mapping
 
@@ -18,12 +18,12 @@ class Growing:
         self._baseline = dict(begun.baseline)
 
     def add_step(self, numbers: Mapping[str, Value]) -> None:
-        """One row of metrics, ``step`` among them."""
+        """One row of metrics, ``step`` among them; what it leaves out is missing."""
+        before = len(self._steps)
         self._steps.append(int(numbers["step"] or 0))
-        for key, value in numbers.items():
+        for key in (*self._columns, *(k for k in numbers if k not in self._columns)):
             if key != "step":
-                missing = len(self._steps) - 1
-                self._columns.setdefault(key, [None] * missing).append(value)
+                self._columns.setdefault(key, [None] * before).append(numbers.get(key))
 
     def add_sample(self, sample: Sample) -> None:
         """A completion that was written down."""

@@ -49,8 +49,11 @@ def summary(diagnosis: Diagnosis) -> str:
     present = diagnosis.present
     acts = [f for f in present if f.severity is Severity.ACT]
     if acts:
+        first, brought = acts[0], ""
+        while (cause := explanation(first, diagnosis.findings)) is not None:
+            first, brought = cause, f" (over now; what it brought is not: {title(acts[0])})"
         more = f", and {len(present) - 1} more" if len(present) > 1 else ""
-        return f"Change this first: {title(acts[0])}{more}."
+        return f"Change this first: {title(first)}{brought}{more}."
     if present:
         return f"Nothing has to be changed; worth a look: {', '.join(title(f) for f in present)}."
     over = (
@@ -61,14 +64,14 @@ def summary(diagnosis: Diagnosis) -> str:
 
 def title(finding: Finding) -> str:
     """Code and objective."""
-    return finding.code + (f" ({finding.objective})" if finding.objective else "")
+    return _plain(finding.code + (f" ({finding.objective})" if finding.objective else ""))
 
 
 def paragraph(finding: Finding) -> str:
     """Cause, evidence, samples, remedy and the lines of YAML."""
-    when = "before the first step" if finding.step is None else f"from step {finding.step} on"
+    when = f"from step {finding.step} on" if finding.step else "before the first step"
     if finding.until is not None:
-        when = f"steps {finding.step} to {finding.until}, over now"
+        when = f"steps {finding.step or 0} to {finding.until}, over now"
     head = (
         f"{_MARK[finding.severity]} {title(finding)}: {when}, confidence {finding.confidence:.2f}"
     )
@@ -215,12 +218,21 @@ def _bare(text: str) -> bool:
 
 
 def _short(text: str) -> str:
-    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    plain = _plain(text)
     return plain if len(plain) <= _SAMPLE else f"{plain[:_SAMPLE]}..."
+
+
+def _plain(text: str) -> str:
+    """On one line, without control characters: a terminal must not obey what a model wrote."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _wrapped(text: str, mark: str = "") -> str:
     indent = "    " + " " * len(mark)
     return textwrap.fill(
-        text, WIDTH, initial_indent=f"    {mark}", subsequent_indent=indent, break_long_words=False
+        _plain(text),
+        WIDTH,
+        initial_indent=f"    {mark}",
+        subsequent_indent=indent,
+        break_long_words=False,
     )

@@ -14,6 +14,8 @@ _STRANGERS = "were not drawn from the policy that is trained"
 _NOT_FINITE = "was not finite"
 _KL_EXACTLY_ZERO_AFTER = 10
 """Steps after which a KL of zero cannot be patience any more."""
+_FELT = 0.1
+"""Least beta of a KL term that holds a policy."""
 _MOVING = 1e-9
 """Nats per token: less is what rounding leaves."""
 
@@ -46,7 +48,6 @@ def entropy_collapse(history: History, objective: str) -> Iterator[Finding]:
     right = history.of(health.RIGHT_FRAC, objective)
     if severity is Severity.WARN and _rising(right.first(5), right.last(5)):
         return  # it is getting sure because it is getting right
-    beta = history.number(f"objectives.{objective}.kl.beta") or 0.0
     yield finding(
         "entropy-collapse",
         objective,
@@ -64,11 +65,7 @@ def entropy_collapse(history: History, objective: str) -> Iterator[Finding]:
         "Go back to a checkpoint before the fall and lower the learning rate; a stronger KL term "
         "holds the policy near its start.",
         confidence=0.7,
-        patch={
-            "train.optimizer.learning_rate": (history.number("train.optimizer.learning_rate") or 0)
-            / 4,
-            f"objectives.{objective}.kl.beta": max(0.1, 2 * beta),
-        },
+        patch={**_slower(history, 4), **_held(history, objective, twice=True)},
         samples=history.pick(objective),
     )
 
@@ -207,7 +204,7 @@ def learning_rate(history: History, objective: str) -> Iterator[Finding]:
         ],
         "Lower the learning rate tenfold and go back to a checkpoint before the jumps.",
         confidence=0.85 if largest > 1 or rate >= 1e-2 else 0.6,
-        patch={"train.optimizer.learning_rate": rate / 10},
+        patch=_slower(history, 10),
         samples=history.pick(objective),
     )
 
@@ -247,7 +244,7 @@ def kl_runaway(history: History, objective: str) -> Iterator[Finding]:
         confidence=0.8 if free else 0.45,
         patch={
             f"objectives.{objective}.kl.adaptive": True,
-            f"objectives.{objective}.kl.beta": max(0.1, first),
+            **_held(history, objective, adaptive=True),
         },
         samples=history.pick(objective),
     )
@@ -350,6 +347,25 @@ def stale_adapter(history: History, objective: str) -> Iterator[Finding]:
         confidence=0.95,
         patch={"rollout.engine": "transformers"},
     )
+
+
+def _slower(history: History, times: float) -> dict[str, object]:
+    """The learning rate divided; nothing where it is not known."""
+    rate = history.number("train.optimizer.learning_rate")
+    return {"train.optimizer.learning_rate": rate / times} if rate else {}
+
+
+def _held(
+    history: History, objective: str, *, twice: bool = False, adaptive: bool = False
+) -> dict[str, object]:
+    """A beta that is felt, within the bounds that an adaptive one has to keep."""
+    prefix = f"objectives.{objective}.kl."
+    beta = history.number(f"{prefix}beta") or 0.0
+    felt = max(_FELT, 2 * beta if twice else beta)
+    low, high = history.number(f"{prefix}beta_min"), history.number(f"{prefix}beta_max")
+    if (adaptive or history.setting(f"{prefix}adaptive")) and low is not None and high is not None:
+        felt = min(max(felt, low), high)
+    return {f"{prefix}beta": felt}
 
 
 def _rising(before: float | None, now: float | None) -> bool:

@@ -90,7 +90,7 @@ def judge_outage(history: History, objective: str) -> Iterator[Finding]:
         "Mend the judge, name a second one, or let the offline judge take over; the run never "
         "trains on a failure.",
         confidence=0.95,
-        patch={"judge.outage.then": "heuristic"},
+        patch={"judge.outage.action": "heuristic"},
     )
 
 

@@ -158,11 +158,11 @@ def _remedy(history: History, name: str) -> Remedy:
     data = "objectives.hallucination.data"
     general = history.number(f"{data}.subsets.general") or 0.0
     if name == "B1":
-        on = history.setting(f"{data}.general_filter") == "handoff"
+        on = history.setting(f"{data}.general_filter") in ("handoff", "whole-words")
         return Remedy(
             "B1",
-            "Filter the general subset." + (" (It is on: use whole words.)" if on else ""),
-            {f"{data}.general_filter": "whole-words" if on else "handoff"},
+            "The general subset is filtered already." if on else "Filter the general subset.",
+            {} if on else {f"{data}.general_filter": "handoff"},
         )
     if name == "B2":
         return Remedy(
@@ -182,7 +182,7 @@ def _remedy(history: History, name: str) -> Remedy:
         "B4",
         "Raise the prompt limit and draw both conditions alike.",
         {
-            "rollout.max_prompt_tokens": int(2 * limit),
+            **({"rollout.max_prompt_tokens": int(2 * limit)} if limit else {}),
             "objectives.fairness.data.ambiguous_fraction": 0.5,
         },
     )

@@ -192,6 +192,7 @@ def explanation(found: Finding, among: Iterable[Finding]) -> Finding | None:
         cause
         for cause in among
         if cause.severity is Severity.ACT
+        and cause.code != found.code
         and found.code in EXPLAINS.get(cause.code, ())
         and (cause.objective is None or found.objective in (None, cause.objective))
         and _came_first(cause, found)

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpo_dual.diagnosis.control import (
@@ -94,6 +94,7 @@ def test_in_a_row_of_another_length():
     assert not in_a_row(series, bool, rows=5)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.none(), st.floats(-10, 10)), max_size=12),
     st.floats(0.01, 1.0),

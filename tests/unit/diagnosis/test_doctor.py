@@ -2,7 +2,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_histories import BOTH, found, made, steps
 
@@ -138,6 +138,7 @@ FINDINGS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(FINDINGS, min_size=1, max_size=8).map(merge))
 def test_something_is_always_a_cause_and_leads(findings: list[Finding]):
     ranked = rank(findings)

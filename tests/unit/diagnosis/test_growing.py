@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_histories import BOTH, DEMO
 
@@ -127,6 +127,7 @@ def histories(draw: st.DrawFn) -> History:
     return History(BOTH, steps, values, config=DEMO, samples=tuple(told), evaluations=looked)
 
 
+@settings(deadline=None)
 @given(histories(), st.data())
 def test_after_n_rows_it_is_the_history_until_then(history: History, data: st.DataObject):
     begun = data.draw(st.integers(0, len(history)))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_histories import BOTH, found, made, steps
 from rule_cases import CASES, id_of
@@ -84,6 +84,7 @@ NUMBERS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.tuples(KEYS, KEYS, KEYS).map(".".join), st.one_of(NUMBERS, st.booleans()),
                        min_size=1))  # fmt: skip
 def test_any_patch_reads_back(patch: dict[str, Any]):
@@ -183,6 +184,7 @@ def test_a_page_is_not_wider_than_it_should_be():
     assert max(map(len, paragraph(own).split("\n"))) <= WIDTH
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_json_keeps_every_character(text: str):
     own = found(samples=(text,), evidence=(text,))
@@ -265,6 +267,7 @@ def test_a_page():
     assert parts[5] == "not measured here:\n  judge-noise: needs verdicts"
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(

@@ -3,7 +3,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_histories import BOTH, DEMO, found, made
 from pydantic import ValidationError
@@ -55,6 +55,7 @@ def test_without_a_checkpoint_it_goes_back_to_the_start():
     assert own.back_to == 0
 
 
+@settings(deadline=None)
 @given(st.integers(1, 100), st.lists(st.integers(0, 100)))
 def test_it_never_goes_back_to_a_checkpoint_of_the_trouble(step: int, checkpoints: list[int]):
     own = prescription(rate(step=step), step=step, checkpoints=checkpoints)

@@ -2,7 +2,7 @@ import inspect
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_histories import BOTH, DEMO, made, steps
 from rule_cases import ACT, CASES, Case, F, id_of
@@ -84,6 +84,7 @@ def test_every_patch_is_a_configuration(case: Case):
 BOUND = st.floats(0.001, 2.0)
 
 
+@settings(deadline=None)
 @given(BOUND, BOUND, BOUND, st.booleans())
 def test_a_patched_beta_keeps_its_bounds(beta: float, one: float, other: float, adaptive: bool):
     low, high = sorted((one, other))

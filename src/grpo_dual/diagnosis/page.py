@@ -56,10 +56,9 @@ def summary(diagnosis: Diagnosis) -> str:
         return f"Change this first: {title(first)}{brought}{more}."
     if present:
         return f"Nothing has to be changed; worth a look: {', '.join(title(f) for f in present)}."
-    over = (
-        f" Over: {', '.join(title(f) for f in diagnosis.findings)}." if diagnosis.findings else ""
-    )
-    return f"Healthy: no rule found anything.{over}"
+    if diagnosis.findings:
+        return f"Healthy now. Over: {', '.join(title(f) for f in diagnosis.findings)}."
+    return "Healthy: no rule found anything."
 
 
 def title(finding: Finding) -> str:

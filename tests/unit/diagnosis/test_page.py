@@ -202,9 +202,7 @@ def test_nothing_was_found():
 
 def test_what_is_over_is_told():
     over = found("judge-outage", until=4)
-    assert summary(Diagnosis((over,))) == (
-        "Healthy: no rule found anything. Over: judge-outage (fairness)."
-    )
+    assert summary(Diagnosis((over,))) == "Healthy now. Over: judge-outage (fairness)."
 
 
 def test_warnings_alone_change_nothing():

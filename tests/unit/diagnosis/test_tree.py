@@ -2,7 +2,7 @@ import pytest
 from made_histories import BOTH, DEMO, Column, made, steps
 
 from grpo_dual.config.doctoring import TreeConfig
-from grpo_dual.config.schema import RunConfig, SftConfig
+from grpo_dual.config.schema import RunConfig
 from grpo_dual.diagnosis.history import History
 from grpo_dual.diagnosis.remedies import patched
 from grpo_dual.diagnosis.tree import Tree, ask
@@ -240,8 +240,6 @@ def test_b4_raises_the_limit_and_draws_both_conditions():
 
 @pytest.mark.parametrize("name", ["B1", "B2", "B3", "B4"])
 def test_the_remedies_are_configurations(name: str):
-    if name == "B2" and "pairs" not in SftConfig.model_fields:
-        pytest.skip("the pairwise warm-up is not part of this version")
     off = {f"{DATA}general_filter": "off", f"{DATA}subsets": {"qa": 1.0, "general": 0.5}}
     own = remedy(name, **off)
     assert own.patch

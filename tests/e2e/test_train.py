@@ -339,7 +339,7 @@ def test_a_custom_reward_named_in_the_yaml(
     )
     (tmp_path / "run.yaml").write_text(json.dumps(settings))
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "run.yaml"]) == 0
+    assert main(["train", "run.yaml", "--doctor", "off"]) == 0
     lines = (only_run(tmp_path / "runs") / "completions.jsonl").read_text().splitlines()
     samples = [json.loads(line) for line in lines]
     own = [s for s in samples if s["objective"] == "fairness"]
@@ -397,3 +397,16 @@ def test_only_length_is_shaping(model: Path, tmp_path: Path):
     )
     # Solved is judged on the task part alone.
     assert batch.classes.solved_P.tolist() == [True]
+
+
+def test_records_without_a_reply_are_left_out_of_sft(
+    run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+):
+    """Hallucinated rows of `general`, asked for an answer, have none to learn from."""
+    general = objective("hallucination")
+    general["data"] |= {"subsets": {"general": 1.0}, "general_as": "answer"}
+    run(objectives={"hallucination": general}, sft={"steps": 3, "batch_size": 8})
+    out = capsys.readouterr().out
+    assert "has no accepted text to learn from" in out
+    assert "hallucination: " in out
+    assert "targets were left out of SFT: over 10 tokens, or absent" in out

@@ -87,7 +87,7 @@ class SftStep:
     losses: Mapping[str, Mean]
     """Per objective: cross entropy summed over its supervised tokens, and their number."""
     dropped: Mapping[str, int]
-    """Per objective: targets over the limit, drawn and replaced in this step."""
+    """Per objective: targets over the limit or absent, drawn and replaced in this step."""
     grad_norm: float
     """Before clipping."""
     learning_rate: float
@@ -105,7 +105,7 @@ class SftResult:
     tokens: Mapping[str, int]
     """Supervised tokens per objective."""
     dropped: Mapping[str, int]
-    """Per objective: targets over the limit."""
+    """Per objective: targets over the limit, or absent."""
     first_loss: float | None
     """None after 0 steps."""
     last_loss: float | None
@@ -217,9 +217,9 @@ def run_sft(
 
 def _blame(dropped: int, drawn: int) -> str:
     return (
-        f"{dropped} of {drawn} supervised targets drawn for one step are longer than "
-        "rollout.sampling.max_new_tokens; raise it, leave out the subset with the long answers, or "
-        "set sft.steps: 0"
+        f"{dropped} of {drawn} supervised targets drawn for one step are absent, or longer than "
+        "rollout.sampling.max_new_tokens; raise it, leave out the subset without answers or with "
+        "long ones, or set sft.steps: 0"
     )
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from grpo_dual.errors import ConfigError
+from grpo_dual.errors import ConfigError, PromptError
 from grpo_dual.train.drawing import Tell, draw_prompts
 from grpo_dual.train.objectives import Objective
 from grpo_dual.train.pairs import PairSample, PairStats, PairStep, pair_sample, run_pairs
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.sft import Draw, SftSample, SftStep, run_sft, sft_sample
 from grpo_dual.train.wiring import Parts
-from grpo_dual.types import Pair, Record
+from grpo_dual.types import Pair, Prompt, Record
 
 LINES = 10
 """A warm-up says how it goes about this often."""
@@ -90,7 +90,8 @@ def _supervised(parts: Parts, progress: Progress) -> None:
     for name, count in result.dropped.items():
         if count:
             limit = parts.config.rollout.sampling.max_new_tokens
-            progress.note(f"note: {name}: {count} targets over {limit} tokens were left out of SFT")
+            why = f"over {limit} tokens, or absent"
+            progress.note(f"note: {name}: {count} targets were left out of SFT: {why}")
 
 
 def _pairwise(parts: Parts, progress: Progress) -> None:
@@ -138,11 +139,16 @@ def _shown(stats: PairStats) -> str:
 def _draws(parts: Parts, objective: Objective, tell: Tell) -> Draw:
     limit = parts.config.rollout.sampling.max_new_tokens
 
+    def sample(prompt: Prompt) -> SftSample | None:
+        try:
+            target = objective.target(prompt.record)
+        except PromptError as refusal:  # e.g. a row of `general` that is hallucinated
+            tell(str(refusal))
+            return None
+        return sft_sample(prompt, target, parts.encoder, max_new_tokens=limit)
+
     def draw(n: int) -> Sequence[SftSample | None]:
-        return [
-            sft_sample(prompt, objective.target(prompt.record), parts.encoder, max_new_tokens=limit)
-            for prompt in draw_prompts(parts, objective, n, tell)
-        ]
+        return [sample(prompt) for prompt in draw_prompts(parts, objective, n, tell)]
 
     return draw
 

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from grpo_dual.config.schema import LoraConfig, ModelConfig
 from grpo_dual.errors import ModelError
@@ -26,6 +30,8 @@ from grpo_dual.model import fourbit
 EMBEDDED = "embedded"
 TRAINED = "default"
 """PEFT's name of the trained adapter; ``default`` is saved into the folder's root."""
+_UNLOADABLE = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
+"""What the libraries raise on a name or folder that they cannot load."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -101,6 +107,58 @@ def _check_folder(folder: Path, name: str) -> None:
         raise ModelError(f"model.name: {config} of {name!r} is not valid JSON: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """How a model is spoken to, known without its weights."""
+
+    tokenizer: PreTrainedTokenizerBase
+    generation_eos_ids: tuple[int, ...]
+    """EOS ids of its generation config."""
+    window: int | None
+    """Positions that it was built for; None where its configuration does not say."""
+
+
+def load_spoken(config: ModelConfig) -> Spoken:
+    """Tokenizer, EOS ids and window of a model; no weights are read.
+
+    Raises:
+        ModelError: they cannot be found or trusted; the text says which and what to do.
+    """
+    source, shared = resolve_source(config.name), _shared(config)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **shared)
+        model = AutoConfig.from_pretrained(source, **shared)
+        generation = _generation_config(source, config.revision, model)
+    except _UNLOADABLE as error:
+        raise ModelError(_explain(source, config, error)) from error
+    # What is too long is measured here on purpose: without this Transformers warns of it.
+    tokenizer.model_max_length = VERY_LARGE_INTEGER
+    window = getattr(model.get_text_config(), "max_position_embeddings", None)
+    return Spoken(tokenizer, eos_ids(generation), None if window is None else int(window))
+
+
+def _generation_config(
+    source: str, revision: str | None, model: PreTrainedConfig
+) -> GenerationConfig:
+    """Its own, or what Transformers makes of the model's configuration, as when it is loaded."""
+    try:
+        return GenerationConfig.from_pretrained(source, revision=revision or "main")
+    except OSError:  # the file is not there
+        return GenerationConfig.from_model_config(model)
+
+
+def eos_ids(config: GenerationConfig | None) -> tuple[int, ...]:
+    """The EOS ids that a generation config names: none, one or several."""
+    eos = None if config is None else config.eos_token_id
+    if eos is None:
+        return ()
+    return (eos,) if isinstance(eos, int) else tuple(eos)
+
+
+def _shared(config: ModelConfig) -> dict[str, Any]:
+    return {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+
+
 def load_base(
     config: ModelConfig, device: torch.device
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -112,8 +170,7 @@ def load_base(
         ModelError: it cannot be found, trusted or used; the text says which and what to do.
         ConfigError: 4-bit weights were asked for, and this machine cannot have them.
     """
-    source = resolve_source(config.name)
-    shared = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    source, shared = resolve_source(config.name), _shared(config)
     dtype: torch.dtype = getattr(torch, config.dtype)
     how: dict[str, Any] = {}
     if config.quantization != "none":
@@ -134,7 +191,7 @@ def load_base(
         )
     except ModelError:
         raise
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
+    except _UNLOADABLE as error:
         raise ModelError(_explain(source, config, error)) from error
     model, info = loaded
     _check_weights(source, info)

@@ -24,7 +24,7 @@ from grpo_dual.model.checks import check_architecture, check_forward
 from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.head import Processor, TokenStats, project, token_stats
 from grpo_dual.model.llama import use_flat_layers
-from grpo_dual.model.loading import TRAINED, attach_lora, load_base, resolve_device
+from grpo_dual.model.loading import TRAINED, attach_lora, eos_ids, load_base, resolve_device
 from grpo_dual.model.lora import use_products
 from grpo_dual.model.packing import PackedBatch
 
@@ -158,11 +158,7 @@ class Policy:
     @property
     def generation_eos_ids(self) -> tuple[int, ...]:
         """EOS ids of the model's generation_config; its sampling settings are never used."""
-        config = self.causal_lm.generation_config
-        eos = None if config is None else config.eos_token_id
-        if eos is None:
-            return ()
-        return (eos,) if isinstance(eos, int) else tuple(eos)
+        return eos_ids(self.causal_lm.generation_config)
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Names and parameters of the trained adapter, in a fixed order."""

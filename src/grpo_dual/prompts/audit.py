@@ -15,7 +15,8 @@ from grpo_dual.errors import PromptError
 from grpo_dual.types import HaluEvalRecord, Message, Prompt, Record
 
 R = TypeVar("R", bound=Record)
-_SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)\]]*(?=\s)")
+SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)\]]*(?=\s)")
+"""Where a sentence ends inside a text; not its last one."""
 _MIN_KEPT = 0.5
 """A cut goes back to a sentence's end only if that keeps at least this share of what fits."""
 
@@ -30,16 +31,22 @@ class Encoder(Protocol):
 
 def _at_sentence(text: str) -> str:
     """``text`` back to its last full sentence, unless that would lose more than half of it."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(text + " ")]
+    ends = [match.end() for match in SENTENCE_END.finditer(text + " ")]
     if ends and ends[-1] >= _MIN_KEPT * len(text):
         return text[: ends[-1]]
     return text
 
 
-def _shorten(
+def fitting_context(
     record: HaluEvalRecord, ids_of: Callable[[str], tuple[int, ...]], max_tokens: int
 ) -> str | None:
-    """The longest head of the document in whole words whose prompt fits; None if no word does."""
+    """The longest head of the document in whole words whose prompt fits; None if no word does.
+
+    Args:
+        record: One whose prompt does not fit.
+        ids_of: Prompt ids with another context.
+        max_tokens: Limit for the whole prompt.
+    """
     ends = [match.end() for match in re.finditer(r"\S+", record.context)]
     low, high = 0, len(ends) - 1  # ends[:low] fits, ends[:high + 1] (all of it) does not
     while low < high:
@@ -101,7 +108,7 @@ def build_prompt(
     def messages_of(context: str) -> tuple[Message, ...]:
         return messages_fn(replace(record, context=context))
 
-    context = _shorten(record, lambda text: encoder.encode(messages_of(text)), max_tokens)
+    context = fitting_context(record, lambda text: encoder.encode(messages_of(text)), max_tokens)
     if context is None:
         bare = len(encoder.encode(messages_of("")))
         raise PromptError(

@@ -98,6 +98,8 @@ class ChatEncoder:
     """Filler for batches; always masked, so EOS serves where a tokenizer has none (Llama-3)."""
     merges_system: bool
     """True when the template has no system role: its text goes in front of the first user turn."""
+    ends_turns: bool
+    """False when the template ends a reply by no control token, so that EOS has to stand in."""
 
     def __init__(self, tokenizer: Tokenizer, *, generation_eos_ids: Iterable[int] = ()) -> None:
         """Probe the template.
@@ -120,8 +122,10 @@ class ChatEncoder:
         with_special = tokenizer.encode(_USER_PROBE, add_special_tokens=True)
         bos = tokenizer.bos_token_id
         self._bos = bos if bos is not None and with_special[:1] == [bos] else None
-        self._end_of_turn = self._find_end_of_turn()
+        found_end = self._find_end_of_turn()
+        self.ends_turns = found_end is not None
         eos = tokenizer.eos_token_id
+        self._end_of_turn = self._or_eos(found_end)
         found = [self._end_of_turn, *([eos] if eos is not None else []), *generation_eos_ids]
         self.eos_ids = tuple(dict.fromkeys(int(i) for i in found))
         pad = tokenizer.pad_token_id
@@ -146,8 +150,8 @@ class ChatEncoder:
             return False
         return _SYSTEM_PROBE in text
 
-    def _find_end_of_turn(self) -> int:
-        """The first control token behind an assistant turn, else the tokenizer's EOS."""
+    def _find_end_of_turn(self) -> int | None:
+        """The first control token behind an assistant turn."""
         chat = [
             {"role": "user", "content": _USER_PROBE},
             {"role": "assistant", "content": _REPLY_PROBE},
@@ -163,6 +167,12 @@ class ChatEncoder:
             for token in self._tokenizer.encode(tail, add_special_tokens=False):
                 if token in self._special:
                     return token
+        return None
+
+    def _or_eos(self, end_of_turn: int | None) -> int:
+        """The end of a turn, for which the tokenizer's EOS stands where the template has none."""
+        if end_of_turn is not None:
+            return end_of_turn
         if self._tokenizer.eos_token_id is None:
             raise ModelError(
                 "neither the chat template nor the tokenizer names a token that ends a reply; set "

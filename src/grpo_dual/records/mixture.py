@@ -64,6 +64,11 @@ class Sampler(Generic[R]):
         self._ranked = _rank(tree, "", seed)
         self._counts = _count(tree, "", self._drawn)
 
+    @property
+    def records(self) -> tuple[R, ...]:
+        """All that it can draw, by stratum."""
+        return tuple(record for _, node in leaves(self._tree) for record in node.records)
+
     def draw(self, n: int) -> list[R]:
         """The next ``n`` records."""
         return [self._next() for _ in range(n)]

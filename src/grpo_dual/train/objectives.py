@@ -8,37 +8,30 @@ module:Class``.
 import importlib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from grpo_dual.config.judging import JudgeConfig
 from grpo_dual.config.objectives import (
-    BbqData,
     FairnessConfig,
     HallucinationConfig,
-    HaluEvalData,
     ObjectiveConfig,
     PluginConfig,
 )
-from grpo_dual.errors import ConfigError, DataError
+from grpo_dual.errors import ConfigError
 from grpo_dual.evaluation.bbq import score_bbq
 from grpo_dual.evaluation.distinct import distinct_share
 from grpo_dual.evaluation.halueval import score_halueval
 from grpo_dual.evaluation.pareto import AXIS, fairness_axis
 from grpo_dual.prompts import fairness, hallucination
-from grpo_dual.records import synthetic
 from grpo_dual.records.bad_rows import BadRows
-from grpo_dual.records.bbq import iter_bbq
-from grpo_dual.records.download import cached
-from grpo_dual.records.halueval import SUBSETS, as_answer, as_detection, iter_halueval
 from grpo_dual.records.mixture import bbq_sampler, halueval_sampler
-from grpo_dual.records.splits import split_bbq, split_halueval
 from grpo_dual.records.strata import take_bbq, take_halueval
 from grpo_dual.rewards.compose import Scoring
 from grpo_dual.rewards.custom import current_directory_importable
 from grpo_dual.rewards.fairness import FairnessReward
 from grpo_dual.rewards.hallucination import HallucinationReward
 from grpo_dual.rewards.judging import Judging
+from grpo_dual.train.sources import asked_items, bbq_splits, halueval_splits
 from grpo_dual.types import (
     BbqRecord,
     Condition,
@@ -50,9 +43,6 @@ from grpo_dual.types import (
     Score,
     Task,
 )
-
-SYNTHETIC_TRAIN = 2048
-"""Records of each objective that the embedded world makes for training unless told otherwise."""
 
 
 @runtime_checkable
@@ -187,7 +177,7 @@ class Fairness:
         self.name = name
         self.config = config
         bad = BadRows()
-        train, held_out = _bbq_splits(config.data, bad, seed)
+        train, held_out = bbq_splits(config.data, bad, seed)
         notes: list[str] = []
         if config.data.train_samples is not None:
             taken = take_bbq(
@@ -211,6 +201,11 @@ class Fairness:
             config, max_new_tokens=max_new_tokens, judges=judges, judging=judging
         )
         self.notes = _notes(name, bad, [*notes, *self._sampler.notes])
+
+    @property
+    def train_records(self) -> tuple[BbqRecord, ...]:
+        """All that can be drawn, in the forms in which they are asked."""
+        return self._sampler.records
 
     def draw(self, n: int) -> list[BbqRecord]:
         """See Objective."""
@@ -283,17 +278,22 @@ class Hallucination:
         self.config = config
         data = config.data
         bad = BadRows()
-        train, held_out = _halueval_splits(data, bad, seed)
+        train, held_out = halueval_splits(data, bad, seed)
         notes: list[str] = []
         if data.train_samples is not None:
             taken = take_halueval(train, data.train_samples, subsets=data.subsets, seed=seed)
             train, notes = list(taken.records), list(taken.notes)
-        self.eval_records = tuple(_yardstick_items(held_out, data))
+        self.eval_records = tuple(asked_items(held_out, data))
         self._sampler = halueval_sampler(train, data, seed=seed)
         self._reward = HallucinationReward(
             config, max_new_tokens=max_new_tokens, judges=judges, judging=judging
         )
         self.notes = _notes(name, bad, [*notes, *self._sampler.notes])
+
+    @property
+    def train_records(self) -> tuple[HaluEvalRecord, ...]:
+        """All that can be drawn, in the forms in which they are asked."""
+        return self._sampler.records
 
     def draw(self, n: int) -> list[HaluEvalRecord]:
         """See Objective."""
@@ -364,68 +364,6 @@ def _plugin(name: str, config: PluginConfig, *, max_new_tokens: int, seed: int) 
             f"{where} lacks a method or attribute of grpo_dual.train.objectives.Objective"
         )
     return objective
-
-
-def _bbq_splits(data: BbqData, bad: BadRows, seed: int) -> tuple[list[BbqRecord], list[BbqRecord]]:
-    if data.path == "synthetic":
-        blocks = -(-(data.train_samples or SYNTHETIC_TRAIN) // 4)
-        train = list(synthetic.bbq_records("train", blocks, seed))
-        return train, list(synthetic.bbq_records("test", -(-data.eval_samples // 4), seed))
-    path = cached("bbq") if data.path == "cache" else Path(data.path)
-    records = list(
-        iter_bbq(path, categories=data.categories, on_bad_row=data.on_bad_row, bad_rows=bad)
-    )
-    train, held_out = split_bbq(records, eval_templates=data.eval_templates, seed=seed)
-    if not train:
-        raise DataError(f"{path}: no BBQ records are left to train on")
-    return train, held_out
-
-
-def _halueval_splits(
-    data: HaluEvalData, bad: BadRows, seed: int
-) -> tuple[list[HaluEvalRecord], list[HaluEvalRecord]]:
-    wanted = [s for s in SUBSETS if data.subsets.get(s, 0.0) > 0]
-    if data.path == "synthetic":
-        total = sum(data.subsets[s] for s in wanted)
-
-        def world(split: synthetic.Split, count: int) -> list[HaluEvalRecord]:
-            return [
-                record
-                for s in wanted
-                for record in synthetic.halueval_records(
-                    split, s, round(count * data.subsets[s] / total), seed
-                )
-            ]
-
-        return world("train", data.train_samples or SYNTHETIC_TRAIN), world(
-            "test", data.eval_samples
-        )
-    path = cached("halueval") if data.path == "cache" else Path(data.path)
-    records = list(
-        iter_halueval(
-            path,
-            subsets=wanted,
-            general_filter=data.general_filter,
-            on_bad_row=data.on_bad_row,
-            bad_rows=bad,
-        )
-    )
-    if data.general_as == "answer":
-        records = [as_answer(r) if r.subset == "general" else r for r in records]
-    return split_halueval(records, eval_samples=data.eval_samples, seed=seed)
-
-
-def _yardstick_items(
-    held_out: Sequence[HaluEvalRecord], data: HaluEvalData
-) -> list[HaluEvalRecord]:
-    """Held-out rows in the forms that training asks for; of detection, both sides of every pair."""
-    items: list[HaluEvalRecord] = []
-    for record in held_out:
-        if record.task is Task.DETECT or data.detect_fraction < 1:
-            items.append(record)
-        if record.task is Task.ANSWER and data.detect_fraction > 0 and record.context:
-            items += [as_detection(record, hallucinated=h) for h in (False, True)]
-    return items
 
 
 def _notes(name: str, bad: BadRows, notes: Sequence[str]) -> tuple[str, ...]:

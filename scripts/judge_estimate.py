@@ -55,7 +55,8 @@ def measure(steps: int, probes: list[int], seed: int, *, exact_match: bool) -> d
             command("judge", "estimate", str(path), *words)
             foreseen[probe] = json.loads(result.read_text())["judges"]["stub"]["expected"]
         # The run finds the last estimate's 20 verdicts in its cache, as it would for a user.
-        command("train", str(path), "--out", str(folder / "out"))
+        # Without the pre-flight, which would ask the server whether it is there.
+        command("train", str(path), "--out", str(folder / "out"), "--doctor", "off")
         (run,) = (folder / "out").iterdir()
         total = json.loads((run / SUMMARY).read_text())["judges"]["total"]
     took = {

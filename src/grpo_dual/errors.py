@@ -52,3 +52,7 @@ class OutOfMemoryError(GrpoDualError, MemoryError):
 
 class CheckpointError(GrpoDualError, OSError):
     """A checkpoint or run folder cannot be written, read or trusted."""
+
+
+class PreflightError(GrpoDualError, ValueError):
+    """What would go wrong is known before the first step; the findings have been printed."""

@@ -25,7 +25,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunConfig, Path | Non
     """Stands in for training: what the command line handed to ``train.run.train``."""
     calls: list[tuple[RunConfig, Path | None]] = []
 
-    def train(config: RunConfig, resume: Path | None) -> int:
+    def train(config: RunConfig, resume: Path | None, **_: bool) -> int:
         calls.append((config, resume))
         return 0
 
@@ -36,7 +36,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunConfig, Path | Non
 
 
 def interrupt_training(monkeypatch: pytest.MonkeyPatch, interrupt: BaseException) -> None:
-    def train(_config: RunConfig, _resume: Path | None) -> int:
+    def train(_config: RunConfig, _resume: Path | None, **_: bool) -> int:
         raise interrupt
 
     module = ModuleType("grpo_dual.train.run")
@@ -52,7 +52,15 @@ def test_the_package_runs_as_a_module_too():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["train", "--help"], ["judge", "score", "--help"], ["trian"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["judge", "score", "--help"],
+        ["trian"],
+        ["doctor", "--help"],
+        ["data", "audit", "--help"],
+    ],
 )
 def test_nothing_heavy_is_imported(arguments: Sequence[str]):
     script = (
@@ -93,7 +101,16 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
         assert stop.value.code == 0
         assert capsys.readouterr().out == bare
     for command in (
-        *("train", "data stats", "data fetch", "eval predictions", "pareto", "soup"),
+        *(
+            "train",
+            "doctor",
+            "data stats",
+            "data audit",
+            "data fetch",
+            "eval predictions",
+            "pareto",
+            "soup",
+        ),
         *("judge score", "judge estimate", "judge cache"),
     ):
         assert command in bare
@@ -113,7 +130,7 @@ def test_version(capsys: pytest.CaptureFixture[str]):
         ("stats x", "`data stats`"),
         ("data sats x", "`stats`"),
         ("data fetsch", "`fetch`"),
-        ("data", "stats or fetch"),
+        ("data", "stats or audit or fetch"),
         ("frobnicate", "`frobnicate`"),
         ("--verison", "`--version`"),
         ("data stats x --jsno", "`--json`"),
@@ -127,6 +144,20 @@ def test_version(capsys: pytest.CaptureFixture[str]):
         ("train --train.packed configs/demo.yaml", "comes first"),
         ("train configs/demo.yaml --resume x", "--resume"),
         ("train --resume x configs/demo.yaml", "--resume"),
+        ("train configs/demo.yaml --doctor maybe", "'off'"),
+        ("train configs/demo.yaml --train.steps 3 --doctor", "--doctor"),
+        ("train configs/demo.yaml --froce", "--froce"),
+        ("train --resume x --doctor act", "--doctor.mode"),
+        ("doctor", "--preflight"),
+        ("doctor runs/x", "`runs/x`"),
+        ("doctor --preflight", "--preflight"),
+        ("doctor --preflight nowhere.yaml", "nowhere.yaml"),
+        ("doctor --preflight configs/demo.yaml --train.stesp 3", "--train.steps"),
+        ("doctor --preflight configs/demo.yaml x", "`x`"),
+        ("data audit", "CONFIG"),
+        ("data audit configs/demo.yaml --limits many", "`many`"),
+        ("data audit configs/demo.yaml --limits 64,0", "`64,0`"),
+        ("data audit --train.steps 3 configs/demo.yaml", "comes first"),
         ("train --resume x --train.steps 9", "--judge.outage.* and --judge.budget.*"),
         ("train --resume x --judge.outage.action stop --train.packed", "`--train.packed`"),
         ("judge", "score or estimate or cache"),
@@ -160,6 +191,13 @@ def test_flags_behind_the_file_reach_the_configuration(
     assert resume is None
     assert config.train.steps == 7
     assert config.objectives["fairness"].kl.target == 0.25
+
+
+def test_doctor_is_short_for_its_mode(trained: list[tuple[RunConfig, Path | None]]):
+    assert cli.main(["train", DEMO, "--doctor=off", "--train.steps", "7", "--force"]) == 0
+    assert cli.main(["train", DEMO, "--doctor.mode", "act"]) == 0
+    assert [config.doctor.mode for config, _ in trained] == ["off", "act"]
+    assert trained[0][0].train.steps == 7
 
 
 def test_resume_takes_the_run_s_own_configuration(

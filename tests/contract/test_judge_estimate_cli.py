@@ -43,7 +43,7 @@ def test_a_rehearsal_of_all_steps_is_what_the_run_takes(
         config = written(judge_section(server))
         printed = told(["judge", "estimate", config, "--ask", "5", "--json", out])
         assert server.calls == 5
-        told(["train", config])
+        told(["train", config, "--doctor", "off"])
         spent = server.calls - 5
     found = json.loads(out.read_text())
     assert found["probe"]["exact"] is True

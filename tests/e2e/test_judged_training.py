@@ -193,7 +193,7 @@ def test_no_secret_reaches_an_artefact(
         whole = short_runs.settings(model, tmp_path / "runs", judge=section, train={"steps": 2})
         path = tmp_path / "run.yaml"
         path.write_text(json.dumps(whole))
-        assert main(["train", str(path)]) == 0
+        assert main(["train", str(path), "--doctor", "off"]) == 0
         assert {r.api_key for r in server.requests} == {KEY}
         assert main(["judge", "cache", "stats", "--path", str(tmp_path / "verdicts.sqlite")]) == 0
     monkeypatch.delenv("JUDGE_TEST_KEY")

@@ -98,7 +98,7 @@ def test_a_limit_that_nothing_meets_is_refused(
 ):
     settings = short_runs.settings(model, tmp_path / "runs", rollout={"max_prompt_tokens": 16})
     (tmp_path / "run.yaml").write_text(json.dumps(settings))
-    assert main(["train", str(tmp_path / "run.yaml")]) == MISTAKE
+    assert main(["train", str(tmp_path / "run.yaml"), "--doctor", "off"]) == MISTAKE
     assert "rollout.max_prompt_tokens" in capsys.readouterr().err
 
 
@@ -117,6 +117,6 @@ def test_ctrl_c_names_the_folder_to_go_on_from(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(RunMetrics, "write_step", interrupted)
-    assert main(["train", str(tmp_path / "run.yaml")]) == INTERRUPTED
+    assert main(["train", str(tmp_path / "run.yaml"), "--doctor", "off"]) == INTERRUPTED
     folder = only_run(tmp_path / "runs")
     assert f"grpo-dual train --resume {folder}" in capsys.readouterr().err

@@ -14,17 +14,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from grpo_dual.cli import judge
-from grpo_dual.cli.parsing import Parser, command, count, did_you_mean
-from grpo_dual.errors import CheckpointError, ConfigError, GrpoDualError
+from grpo_dual.cli import data_audit, doctor, judge
+from grpo_dual.cli.parsing import Parser, command, count, did_you_mean, split_flags
+from grpo_dual.errors import CheckpointError, ConfigError, GrpoDualError, PreflightError
 
 MISTAKE = 2
 """Exit code of an error that the user can mend."""
+REFUSED = 3
+"""Exit code where the pre-flight says act: of `doctor --preflight`, and of a refusing `train`."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 _GROUPS = {
-    "data": ("stats", "fetch"),
+    "data": ("stats", "audit", "fetch"),
     "eval": ("predictions",),
     "judge": ("score", "estimate", "cache"),
 }
@@ -44,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process when None.
 
     Returns:
-        The exit code: 0, or 2 after a mistake of the user, or 130 after Ctrl-C.
+        The exit code: 0, or 2 after a mistake of the user, 3 where the pre-flight says act, or 130
+        after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     parsed = argparse.Namespace()
@@ -54,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GrpoDualError as error:
         paragraph = " ".join(str(error).split())
         print(f"grpo-dual: error: {paragraph}", file=sys.stderr)
-        return MISTAKE
+        return REFUSED if isinstance(error, PreflightError) else MISTAKE
     except KeyboardInterrupt as interrupt:
         print(f"grpo-dual: interrupted.{_go_on(parsed, interrupt)}", file=sys.stderr)
         return INTERRUPTED
@@ -81,7 +84,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     top.add_argument("--version", action="version", version=f"grpo-dual {version}")
     commands = {
         "train": _train_parser(),
+        "doctor": doctor.parser(),
         "data stats": _stats_parser(),
+        "data audit": data_audit.parser(),
         "data fetch": _fetch_parser(),
         "eval predictions": _predictions_parser(),
         "pareto": _pareto_parser(),
@@ -129,28 +134,38 @@ def _refuse_command(top: Parser, words: list[str], commands: Iterable[str]) -> N
 
 
 def _parse_command(parser: Parser, name: str, rest: list[str]) -> argparse.Namespace:
-    if name == "train" and rest and not rest[0].startswith("-"):
-        # All behind the file are flags of the configuration, config/flags.py reads them.
-        parsed = parser.parse_args(rest[:1])
-        parsed.overrides = rest[1:]
+    if name == "doctor":
+        return doctor.parse(parser, rest)
+    if name in ("train", "data audit") and rest and not rest[0].startswith("-"):
+        # All others behind the file are flags of the configuration, config/flags.py reads them.
+        own, overrides = split_flags(parser, rest[1:], less=("--resume",))
+        parsed = parser.parse_args([rest[0], *own])
+        parsed.overrides = [*overrides, *_doctor(parsed)]
         return parsed
     if name == "train" and rest and rest[0].partition("=")[0] == "--resume":
-        own = rest[: 1 if "=" in rest[0] else 2]
-        flags = rest[len(own) :]
+        first = rest[: 1 if "=" in rest[0] else 2]
+        own, flags = split_flags(parser, rest[len(first) :])
+        flags += _doctor(parser.parse_args([*first, *own]))
         if flags and flags[0].startswith("--") and "." in flags[0]:
             _only_what_may_change(parser, flags)
-            parsed = parser.parse_args(own)
+            parsed = parser.parse_args([*first, *own])
             parsed.overrides = flags
             return parsed
     parsed, extras = parser.parse_known_args(rest)
     if name == "judge estimate" and not rest[0].startswith("-"):
         parsed.overrides = extras
         return parsed
-    if name in ("train", "judge estimate") and any("." in extra for extra in extras):
+    if name in ("train", "data audit", "judge estimate") and any("." in extra for extra in extras):
         # A key, or the file behind one.
         parser.error(f"the configuration file comes first, before `{extras[0]}`")
     parser.refuse_extras(extras)
     return parsed
+
+
+def _doctor(parsed: argparse.Namespace) -> list[str]:
+    """``--doctor off`` as the flag of the configuration that it is short for."""
+    mode = getattr(parsed, "doctor", None)
+    return [] if mode is None else ["--doctor.mode", mode]
 
 
 def _only_what_may_change(parser: Parser, flags: list[str]) -> None:
@@ -167,7 +182,8 @@ def _only_what_may_change(parser: Parser, flags: list[str]) -> None:
 def _train_parser() -> Parser:
     parser = command("train", "Train as a configuration file says, or continue a run.", _train)
     parser.usage = (
-        "grpo-dual train CONFIG [--KEY VALUE ...]\n       grpo-dual train --resume RUN_FOLDER "
+        "grpo-dual train CONFIG [--KEY VALUE ...] [--doctor off] [--force]\n"
+        "       grpo-dual train --resume RUN_FOLDER "
         "[--judge.outage.KEY VALUE] [--judge.budget.KEY VALUE]"
     )
     parser.epilog = (
@@ -177,6 +193,14 @@ def _train_parser() -> Parser:
     parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="a YAML file")
     parser.add_argument(
         "--resume", type=Path, metavar="RUN_FOLDER", help="continue an interrupted run"
+    )
+    parser.add_argument(
+        "--doctor",
+        choices=("warn", "act", "off"),
+        help="doctor.mode for short; off looks at nothing, before the run or in it",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="start though the pre-flight refuses the run"
     )
     parser.set_defaults(overrides=[])
     return parser
@@ -302,7 +326,7 @@ def _train(parsed: argparse.Namespace) -> int:
         amend(config, parsed.resume)
     from grpo_dual.train.run import train  # torch: only once the configuration is right
 
-    return train(config, parsed.resume)
+    return train(config, parsed.resume, look=True, force=parsed.force)
 
 
 def _config_file(parsed: argparse.Namespace) -> Path:

@@ -26,6 +26,37 @@ class Parser(argparse.ArgumentParser):
         self.error(f"{what} `{flag}`{did_you_mean(flag, known)}")
 
 
+def split_flags(
+    parser: Parser, arguments: Sequence[str], *, less: Iterable[str] = ()
+) -> tuple[list[str], list[str]]:
+    """A command's own flags with their values, and the others, which are keys of a configuration.
+
+    Args:
+        parser: Knows its own flags.
+        arguments: What stands behind the configuration file: flags and their values.
+        less: Own flags that count as others here.
+    """
+    takes = {
+        option: action.nargs != 0
+        for action in parser._actions
+        for option in action.option_strings
+        if option not in less and option not in ("-h", "--help")
+    }
+    own: list[str] = []
+    others: list[str] = []
+    place = 0
+    while place < len(arguments):
+        flag, equals, _ = arguments[place].partition("=")
+        if flag not in takes:
+            others.append(arguments[place])
+            place += 1
+            continue
+        width = 2 if takes[flag] and not equals else 1
+        own += arguments[place : place + width]
+        place += width
+    return own, others
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``, did you mean `x`?`` when one of ``known`` is near, else empty."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

@@ -7,7 +7,7 @@ as long as they may be. Measured peaks of an 8B shape are met within 5 % (docs/p
 Where ``model.gradient_checkpointing`` is auto, the plan decides it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -114,6 +114,16 @@ class MemoryPlan:
         moving = self.keys + passes if self.in_place else max(self.keys, passes)
         return self.weights + self.adapter + moving
 
+    @property
+    def halved(self) -> float:
+        """The same with passes of half the size, as a run tries when one did not fit."""
+        return replace(self, activations=self.activations / 2).total
+
+    @property
+    def by_rollouts(self) -> bool:
+        """Is it the rollouts' keys, and not a pass, that take the most?"""
+        return not self.in_place and self.keys > self.activations + self.head
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -169,7 +179,7 @@ class Fit:
 
     @property
     def _advice(self) -> str:
-        if not self.plan.in_place and self.plan.keys > self.plan.activations + self.plan.head:
+        if self.plan.by_rollouts:
             return "lower rollout.max_sequences: fewer completions are drawn at once then."
         or_save = "" if self.checkpointing else ", or set model.gradient_checkpointing: true"
         return f"lower train.microbatch_prompts{or_save}. A pass that does not fit is halved once."

@@ -30,7 +30,7 @@ from grpo_dual.train.objectives import Objective, build_objective
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.saving import Saver
 from grpo_dual.train.warmup import warm_up
-from grpo_dual.train.wiring import build
+from grpo_dual.train.wiring import build, gather
 from grpo_dual.types import BbqRecord, HaluEvalRecord, Record, Task
 
 FEWEST = 8
@@ -80,7 +80,7 @@ def rehearse(
             plain = plain.model_copy(update={"judge": judges.config})
             if config.train.threads is not None:
                 torch.set_num_threads(config.train.threads)
-            parts = build(plain, judges)
+            parts = build(plain, gather(plain, judges))
             warm_up(parts, progress)
             parts.policy.freeze_reference()
             possible = _bounds(config, _drawn(config, parts.objectives, judges))
@@ -104,16 +104,21 @@ def rehearse(
     )
 
 
-def foresee(config: RunConfig) -> Rehearsal:
+def foresee(config: RunConfig, objectives: Mapping[str, Objective] | None = None) -> Rehearsal:
     """What the judges of a run can be asked at most; no model is loaded.
 
     The records are those that the run draws (behind a supervised warm-up: others of the same
     mixture), the accepted texts stand for the completions.
 
+    Args:
+        config: The run.
+        objectives: Its objectives, where their data were read before; their samplers are left as
+            they were.
+
     Raises:
         GrpoDualError: The data are wrong.
     """
-    objectives = {
+    objectives = objectives or {
         name: build_objective(
             name,
             config.objectives[name],

@@ -6,6 +6,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 from grpo_dual.config.schema import RunConfig
 from grpo_dual.config.snapshot import snapshot
 from grpo_dual.diagnosis.doctor import examine
+from grpo_dual.diagnosis.journal import append
 from grpo_dual.diagnosis.page import paragraph, remedy_text
 from grpo_dual.diagnosis.reading import STOPPED, read_run
 from grpo_dual.diagnosis.remedies import Prescription
@@ -26,23 +28,33 @@ from grpo_dual.metrics.sinks import EVALUATIONS, SUMMARY, RunMetrics, evaluation
 from grpo_dual.train.acts import apply, changed_since
 from grpo_dual.train.doctoring import Doctor
 from grpo_dual.train.loop import measure, train_loop
+from grpo_dual.train.preflight import cleared, memory_findings, refuse
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.saving import Saver
 from grpo_dual.train.warmup import paired_objectives, warm_up
-from grpo_dual.train.wiring import Parts, build
+from grpo_dual.train.wiring import Parts, build, gather
 from grpo_dual.types import Severity
 
 MAX_NAMESAKES = 100
 """Runs of one name that may start in the same second."""
 
 
-def train(config: RunConfig, resume: Path | None = None) -> int:
+def train(
+    config: RunConfig, resume: Path | None = None, *, look: bool = False, force: bool = False
+) -> int:
     """Train as ``config`` says, in a new run folder, or continue the one of ``resume``.
+
+    Args:
+        config: The run.
+        resume: Folder of a run to go on with; its pre-flight is long past.
+        look: Do the pre-flight of a new run, unless doctor.mode is off; the command line does.
+        force: Start though the pre-flight says that it will teach nothing, or the wrong thing.
 
     Returns:
         0, the exit code.
 
     Raises:
+        PreflightError: The pre-flight refuses it; nothing is written.
         GrpoDualError: What the user can mend; see errors.py.
         KeyboardInterrupt: With the run folder, once there is one.
     """
@@ -57,11 +69,18 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
     elif _finished(resume, config):
         console.print(f"{resume}: this run is finished, there is nothing to do", soft_wrap=True)
         return 0
-    parts = build(config)
+    looks = look and resume is None and config.doctor.mode != "off"
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    materials = gather(config)
+    findings = cleared(config, materials, say, force=force) if looks else ()
+    parts = build(config, materials)
     if resume is None:
         paired_objectives(parts)  # before a folder is made, if there are none
+    if looks:
+        findings += refuse(memory_findings(parts), say, force=force)
     folder = resume or _new_folder(config)
     (folder / STOPPED).unlink(missing_ok=True)
+    append(folder, findings, "preflight")
     resumed = resume is not None
     try:
         while (remedy := _carry_out(parts, folder, console, resumed=resumed)) is not None:

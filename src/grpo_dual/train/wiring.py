@@ -14,7 +14,7 @@ from grpo_dual.prompts.chat import ChatEncoder, Tokenizer
 from grpo_dual.rollouts.choose import choose_engine
 from grpo_dual.rollouts.engine import Engine
 from grpo_dual.rollouts.graph import GraphEngine
-from grpo_dual.train.memory import fit_memory
+from grpo_dual.train.memory import Fit, fit_memory
 from grpo_dual.train.objectives import Objective, build_objective
 from grpo_dual.train.seed import seed_everything
 from grpo_dual.train.step import Updater
@@ -34,6 +34,8 @@ class Parts:
     updater: Updater
     judges: JudgeService | None = None
     """Judges that run beside the loop; None when the offline one is the only one."""
+    memory: Fit | None = None
+    """The plan of the device's memory; None on the CPU."""
     notes: tuple[str, ...] = ()
     """What differs from what was asked for, to be shown to the user."""
 
@@ -57,32 +59,54 @@ class Parts:
         )
 
 
-def build(config: RunConfig, judges: JudgeService | None = None) -> Parts:
-    """Read data, load the model, build everything; nothing is written.
+@dataclass(frozen=True, slots=True)
+class Materials:
+    """What is there before a model is: the data with their rewards, and who judges."""
+
+    objectives: Mapping[str, Objective]
+    judges: JudgeService | None
+
+
+def gather(config: RunConfig, judges: JudgeService | None = None) -> Materials:
+    """Read the data and build their rewards.
 
     Args:
         config: The run.
         judges: In place of those that the configuration names.
 
     Raises:
-        GrpoDualError: Data, model or a user's function is wrong.
+        GrpoDualError: Data, a judge's key or a user's function is wrong.
     """
-    seed = config.train.seed
-    sampling = config.rollout.sampling
     if judges is None and config.judge.providers:
         judges = JudgeService(config.judge)
     objectives = {
         name: build_objective(
             name,
             o,
-            max_new_tokens=sampling.max_new_tokens,
-            seed=seed,
+            max_new_tokens=config.rollout.sampling.max_new_tokens,
+            seed=config.train.seed,
             judges=config.judge,
             judging=judges if name in config.judge.objectives else None,
         )
         for name, o in config.objectives.items()
     }
-    seed_everything(seed)
+    return Materials(objectives, judges)
+
+
+def build(config: RunConfig, materials: Materials | None = None) -> Parts:
+    """Read data, load the model, build everything; nothing is written.
+
+    Args:
+        config: The run.
+        materials: Its data and judges, where they were gathered before.
+
+    Raises:
+        GrpoDualError: Data, model or a user's function is wrong.
+    """
+    materials = materials or gather(config)
+    objectives, judges = materials.objectives, materials.judges
+    sampling = config.rollout.sampling
+    seed_everything(config.train.seed)
     policy = load_policy(config.model)
     # Transformers sets the special ids of a tokenizer at run time, where no checker sees them.
     tokenizer = cast("Tokenizer", policy.tokenizer)
@@ -113,5 +137,5 @@ def build(config: RunConfig, judges: JudgeService | None = None) -> Parts:
         total_updates=config.train.steps * config.train.num_iterations,
     )
     return Parts(
-        config, policy, encoder, engine, objectives, weights, updater, judges, tuple(notes)
+        config, policy, encoder, engine, objectives, weights, updater, judges, fit, tuple(notes)
     )

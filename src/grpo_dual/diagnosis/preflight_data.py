@@ -111,6 +111,7 @@ def data_leak(
     texts: Sequence[Text],
     *,
     form: Literal["detection items", "pairs"],
+    preferred: bool = False,
     share: float,
     matched: bool,
 ) -> tuple[Finding, ...]:
@@ -120,8 +121,9 @@ def data_leak(
         objective: Its name.
         subset: Whose texts these are.
         texts: As the run shows them, freed of what the reader takes away.
-        form: ``detection items`` are judged yes or no by the policy; of ``pairs`` it only sees one
-            side, so that a leak is worth knowing and no more.
+        form: ``detection items`` are judged yes or no by the policy; of ``pairs`` it is shown
+            neither side, so that a leak is worth knowing and no more.
+        preferred: Of pairs, one side is taught to be preferred (``sft.pairs``).
         share: Of the objective's draws.
         matched: Lengths are matched already.
     """
@@ -136,7 +138,7 @@ def data_leak(
     if form == "pairs":
         if severity is not Severity.ACT:
             return ()
-        severity = Severity.NOTE
+        severity = Severity.WARN if preferred else Severity.NOTE
     elif severity is Severity.ACT and share < _COUNTS:
         severity = Severity.WARN
     by_length = bool(best.cue.unit) and not matched
@@ -146,7 +148,11 @@ def data_leak(
         else "Take the cue out of the texts of both labels."
     )
     if form == "pairs":
-        remedy = "Nothing, unless both sides are to be told apart: then match their lengths first."
+        remedy = (
+            "Take few steps of pairs, and compare the lengths of answers before and after them."
+            if preferred
+            else "Nothing, unless both sides are to be told apart: then match their lengths first."
+        )
     return (
         Finding(
             code="data-leak",

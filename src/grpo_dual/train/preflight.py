@@ -204,7 +204,7 @@ def _of_objective(config: RunConfig, view: View, spoken: Spoken) -> list[Finding
         found += preflight_data.positions(name, items)
         found += preflight_data.balance(name, items, ambiguous_fraction=fraction)
     if isinstance(view.objective, Hallucination):
-        found += _halueval(view, view.objective)
+        found += _halueval(view, view.objective, preferred=config.sft.pairs.steps > 0)
     return found
 
 
@@ -215,7 +215,7 @@ def _custom(view: View) -> dict[str, object]:
     return dict(zip(parts, entries, strict=bool(parts)))
 
 
-def _halueval(view: View, objective: Hallucination) -> list[Finding]:
+def _halueval(view: View, objective: Hallucination, *, preferred: bool) -> list[Finding]:
     """Leaks and noise of HaluEval, over all records that can be drawn."""
     assert isinstance(objective.config, HallucinationConfig)
     data, shares = objective.config.data, view.shares
@@ -244,6 +244,7 @@ def _halueval(view: View, objective: Hallucination) -> list[Finding]:
                 subset,
                 _thinned(sides),
                 form="pairs",
+                preferred=preferred,
                 share=shares.get(f"{subset} {Task.ANSWER}", 0.0),
                 matched=data.length_matched,
             )
@@ -272,6 +273,8 @@ def _settings(config: RunConfig, views: Mapping[str, View]) -> list[Finding]:
     rates = {"train.optimizer.learning_rate": config.train.optimizer.learning_rate}
     if config.sft.steps:
         rates["sft.learning_rate"] = config.sft.learning_rate
+    if config.sft.pairs.steps:
+        rates["sft.pairs.learning_rate"] = config.sft.pairs.learning_rate
     return [
         *preflight_settings.forced_length(
             sampling.min_new_tokens,
@@ -294,7 +297,7 @@ def _settings(config: RunConfig, views: Mapping[str, View]) -> list[Finding]:
         *preflight_settings.leash(
             {name: o.kl for name, o in objectives.items()},
             reference=config.model.reference,
-            sft_steps=config.sft.steps,
+            sft_steps=config.sft.steps + config.sft.pairs.steps,
         ),
     ]
 

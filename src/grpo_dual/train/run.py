@@ -33,7 +33,7 @@ from grpo_dual.train.progress import Progress
 from grpo_dual.train.saving import Saver
 from grpo_dual.train.warmup import paired_objectives, warm_up
 from grpo_dual.train.wiring import Parts, build, gather
-from grpo_dual.types import Severity
+from grpo_dual.types import Finding, Severity
 
 MAX_NAMESAKES = 100
 """Runs of one name that may start in the same second."""
@@ -69,18 +69,13 @@ def train(
     elif _finished(resume, config):
         console.print(f"{resume}: this run is finished, there is nothing to do", soft_wrap=True)
         return 0
-    looks = look and resume is None and config.doctor.mode != "off"
-    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    materials = gather(config)
-    findings = cleared(config, materials, say, force=force) if looks else ()
-    parts = build(config, materials)
     if resume is None:
-        paired_objectives(parts)  # before a folder is made, if there are none
-    if looks:
-        findings += refuse(memory_findings(parts), say, force=force)
-    folder = resume or _new_folder(config)
+        parts, findings = _prepare(config, console, look=look, force=force)
+        folder = _new_folder(config)
+        append(folder, findings, "preflight")
+    else:
+        parts, folder = build(config), resume
     (folder / STOPPED).unlink(missing_ok=True)
-    append(folder, findings, "preflight")
     resumed = resume is not None
     try:
         while (remedy := _carry_out(parts, folder, console, resumed=resumed)) is not None:
@@ -96,6 +91,27 @@ def train(
             _last_words(console, folder)
         raise
     return 0
+
+
+def _prepare(
+    config: RunConfig, console: Console, *, look: bool, force: bool
+) -> tuple[Parts, tuple[Finding, ...]]:
+    """The parts of a new run, and what the pre-flight found; nothing is written.
+
+    Raises:
+        PreflightError: The pre-flight refuses it.
+        GrpoDualError: Data, model or configuration is wrong.
+    """
+    materials = gather(config)
+    if not look or config.doctor.mode == "off":
+        parts, findings = build(config, materials), ()
+    else:
+        say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        findings = cleared(config, materials, say, force=force)
+        parts = build(config, materials)
+        findings += refuse(memory_findings(parts), say, force=force)
+    paired_objectives(parts)  # before a folder is made, if there are none
+    return parts, findings
 
 
 def _carry_out(

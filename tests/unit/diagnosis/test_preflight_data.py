@@ -100,6 +100,8 @@ def test_pairs_of_which_one_side_is_seen_are_worth_a_note() -> None:
     (found,) = leak(mixed(0.9), form="pairs")
     assert (found.severity, found.patch) == (Severity.NOTE, {})
     assert leak(mixed(0.72), form="pairs") == ()
+    (found,) = leak(mixed(0.9), form="pairs", preferred=True)
+    assert found.severity is Severity.WARN
 
 
 def test_matched_lengths_cannot_be_matched_again() -> None:

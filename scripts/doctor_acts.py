@@ -58,7 +58,7 @@ def one(name: str, mode: str, steps: int, seed: int, out: Path) -> None:
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(settings(Case(name, None, changes), seed, folder / "runs")))
     with case.patch(load_config(file)) as config:
-        train(config, doctor=True, force=True)
+        train(config, look=True, force=True)
     (run,) = (folder / "runs").iterdir()
     results = evaluations(run / EVALUATIONS)
     last: dict[str, Any] = results[max(results)]

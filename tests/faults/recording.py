@@ -41,7 +41,7 @@ def record(case: Case, seed: int, folder: Path) -> History:
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(settings(case, seed, folder / "runs")))
     with case.patch(load_config(file)) as config, contextlib.suppress(GrpoDualError):
-        train(config)
+        train(config, look=True, force=True)
     (run,) = (folder / "runs").iterdir()
     return read_run(run)
 

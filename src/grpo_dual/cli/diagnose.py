@@ -6,7 +6,6 @@ from grpo_dual.diagnosis.bands import bands
 from grpo_dual.diagnosis.doctor import diagnose
 from grpo_dual.diagnosis.foreign import read_csv
 from grpo_dual.diagnosis.history import History
-from grpo_dual.diagnosis.journal import before_the_run
 from grpo_dual.diagnosis.needs import missing
 from grpo_dual.diagnosis.page import as_json, page
 from grpo_dual.diagnosis.reading import read_run
@@ -32,8 +31,7 @@ def diagnose_run(path: Path, *, json: bool) -> int:
         DataError: It is neither, or a file in it is damaged.
     """
     history = read(path)
-    before = before_the_run(path) if path.is_dir() else ()
-    found = diagnose(history, before)
+    found = diagnose(history)
     lacks = [m.says for m in missing(history)]
     write = as_json if json else page
     stages = bands(history) if history.own else ()

@@ -18,10 +18,26 @@ OK, ACT = 0, 3
 def parser() -> Parser:
     """The arguments of the command."""
     made = command("doctor", "What is wrong with a run, and what to change.", run)
-    made.usage = "grpo-dual doctor --preflight CONFIG [--KEY VALUE ...] [--offline] [--json]"
+    made.usage = (
+        "grpo-dual doctor RUN [--json]\n"
+        "       grpo-dual doctor RUN --undo\n"
+        "       grpo-dual doctor --preflight CONFIG [--KEY VALUE ...] [--offline] [--json]"
+    )
     made.epilog = (
-        "Exit code: 0, nothing of severity ACT; 3, something of severity ACT, for which `train` "
-        "refuses to start."
+        "Exit code: 0, nothing of severity ACT; 3, something of severity ACT; for what the "
+        "pre-flight finds of it `train` refuses to start."
+    )
+    made.add_argument(
+        "run_folder",
+        nargs="?",
+        type=Path,
+        metavar="RUN",
+        help="a run folder, live or finished, or a CSV file with columns of TRL, verl or ours",
+    )
+    made.add_argument(
+        "--undo",
+        action="store_true",
+        help="take back the last remedy that the doctor applied to the run (doctor.mode: act)",
     )
     made.add_argument(
         "--preflight",
@@ -41,11 +57,21 @@ def parse(parser: Parser, rest: Sequence[str]) -> argparse.Namespace:
     """Arguments -> namespace; behind ``--preflight`` flags of the configuration may stand."""
     if {"-h", "--help"} & set(rest):
         return parser.parse_args(["--help"])
-    own, others = split_flags(parser, rest)
-    parsed = parser.parse_args(own)
+    words = list(rest)
+    named = [words.pop(0)] if words and not words[0].startswith("-") else []
+    own, others = split_flags(parser, words)
+    parsed = parser.parse_args([*named, *own])
     if parsed.preflight is None:
         parser.refuse_extras(others)
-        parser.error("doctor needs --preflight with a configuration file")
+        if parsed.run_folder is None:
+            parser.error(
+                "doctor needs a run folder or a CSV file, or --preflight with a configuration file"
+            )
+        if parsed.undo and parsed.json:
+            parser.error("--undo prints no JSON")
+        return parsed
+    if parsed.run_folder is not None or parsed.undo:
+        parser.error("--preflight looks at a configuration, not at a run: leave RUN and --undo out")
     if others and not others[0].startswith("-"):
         parser.refuse_extras(others)
     parsed.overrides = others
@@ -54,6 +80,12 @@ def parse(parser: Parser, rest: Sequence[str]) -> argparse.Namespace:
 
 def run(parsed: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
+    if parsed.preflight is None:
+        from grpo_dual.cli.diagnose import diagnose_run, undo_run
+
+        if parsed.undo:
+            return undo_run(parsed.run_folder)
+        return diagnose_run(parsed.run_folder, json=parsed.json)
     from grpo_dual.config.load import load_config
 
     config = load_config(parsed.preflight, parsed.overrides)

@@ -8,6 +8,7 @@ import argparse
 import difflib
 import importlib.metadata
 import math
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,8 @@ MISTAKE = 2
 """Exit code of an error that the user can mend."""
 REFUSED = 3
 """Exit code where the pre-flight says act: of `doctor --preflight`, and of a refusing `train`."""
+CLOSED = 141
+"""Exit code when the output was closed by its reader: 128 + SIGPIPE, as shells have it."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
@@ -58,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         paragraph = " ".join(str(error).split())
         print(f"grpo-dual: error: {paragraph}", file=sys.stderr)
         return REFUSED if isinstance(error, PreflightError) else MISTAKE
+    except BrokenPipeError:
+        # The reader (`head`, say) has seen enough; what is still buffered must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
     except KeyboardInterrupt as interrupt:
         print(f"grpo-dual: interrupted.{_go_on(parsed, interrupt)}", file=sys.stderr)
         return INTERRUPTED

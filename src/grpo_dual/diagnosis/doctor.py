@@ -143,14 +143,9 @@ class Watch:
         return Diagnosis(rank(merge([*self._before, *dated])))
 
 
-def diagnose(history: History, before: Iterable[Finding] = ()) -> Diagnosis:
-    """``Watch`` over a whole run.
-
-    Args:
-        history: Of the run.
-        before: Findings of the pre-flight.
-    """
-    watch = Watch(before)
+def diagnose(history: History) -> Diagnosis:
+    """``Watch`` over a whole run, its pre-flight included."""
+    watch = Watch(history.before)
     for step in history.steps or (0,):
         watch.see(history.until(step))
     return watch.diagnosis

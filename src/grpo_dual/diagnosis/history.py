@@ -8,6 +8,7 @@ from itertools import islice
 from typing import cast
 
 from grpo_dual.metrics.kinds import ObjectiveMetric, RunMetric
+from grpo_dual.types import Finding
 
 Value = float | None
 OWN = "grpo-dual"
@@ -83,6 +84,8 @@ class History:
     """Objective -> entropy H0 of plain decoding on the frozen probe, before step 0."""
     ended: str | None = None
     """The error that stopped the run; None when none did."""
+    before: tuple[Finding, ...] = ()
+    """What the pre-flight found."""
     source: str = OWN
     """Whose columns these are: ours, or those of a trainer elsewhere (foreign.py)."""
 

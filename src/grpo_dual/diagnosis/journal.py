@@ -1,7 +1,7 @@
 """``doctor.jsonl`` of a run folder: one finding a line, those of the pre-flight first."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -43,7 +43,7 @@ def before_the_run(folder: Path) -> tuple[Finding, ...]:
     Raises:
         DataError: The file was damaged.
     """
-    return tuple(_finding(row) for row in _rows(folder / JOURNAL) if row["phase"] == "preflight")
+    return tuple(finding(row) for row in _rows(folder / JOURNAL) if row["phase"] == "preflight")
 
 
 def cut(folder: Path, step: int) -> None:
@@ -84,7 +84,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             row = cast("dict[str, Any]", json.loads(line))
-            _finding(row)
+            finding(row)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{path}, line {number}: no finding ({error}); the file was damaged or edited. "
@@ -94,7 +94,12 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _finding(row: dict[str, Any]) -> Finding:
+def finding(row: Mapping[str, Any]) -> Finding:
+    """What ``row`` made.
+
+    Raises:
+        KeyError, ValueError: It is no finding.
+    """
     return Finding(
         code=row["code"],
         objective=row["objective"],

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from grpo_dual.diagnosis.growing import baseline_of
 from grpo_dual.diagnosis.history import History, Sample, Value
+from grpo_dual.diagnosis.journal import before_the_run, finding, row
 from grpo_dual.errors import DataError
 from grpo_dual.metrics.sinks import COMPLETIONS, EVALUATIONS, STEP_CSV, evaluations
 
@@ -50,6 +51,7 @@ def read_run(folder: Path) -> History:
         samples=tuple(_samples(folder / COMPLETIONS)),
         baseline=baseline_of(results.get(0, {})),
         ended=_stopped(folder / STOPPED),
+        before=before_the_run(folder),
     )
 
 
@@ -104,6 +106,7 @@ def history_document(history: History) -> dict[str, Any]:
         ],
         "baseline": dict(history.baseline),
         "ended": history.ended,
+        "before": [row(f, "preflight") for f in history.before],
     }
 
 
@@ -121,6 +124,7 @@ def revive(document: Mapping[str, Any]) -> History:
         samples=tuple(Sample(*own) for own in document["samples"]),
         baseline=document["baseline"],
         ended=document["ended"],
+        before=tuple(map(finding, document.get("before", ()))),
     )
 
 

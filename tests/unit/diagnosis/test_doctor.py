@@ -302,12 +302,13 @@ def test_a_diagnosis_is_that_of_the_watch():
 def test_the_pre_flights_findings_hold_throughout():
     before = found("data-leak", step=None, confidence=0.9)
     run = made(3, kl_f=0.9)
-    diagnosis = diagnose(run, (before,))
+    diagnosis = diagnose(replace(run, before=(before,)))
     assert codes(diagnosis.findings) == ["data-leak", "kl-runaway"]
     assert diagnosis.present == diagnosis.findings
     assert explanation(diagnosis.findings[1], diagnosis.findings) == before
     # What both found is one finding.
-    both = diagnose(made(3, trunc_frac_f=0.9), (found("prompt-truncation", step=None),))
+    early = (found("prompt-truncation", step=None),)
+    both = diagnose(replace(made(3, trunc_frac_f=0.9), before=early))
     assert codes(both.findings) == ["prompt-truncation"]
     assert both.findings[0].step is None
 

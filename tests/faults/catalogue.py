@@ -84,7 +84,7 @@ FAULTS: tuple[Case, ...] = (
     Case("truncated-sampling", "sampling-mismatch", {
         "rollout.sampling.top_k": 2, "rollout.sampling.top_p": 0.6}),
     Case("prompt-truncation", "prompt-truncation", {"rollout.max_prompt_tokens": 72}),
-    Case("prompts-cut", "prompt-truncation", {"rollout.max_prompt_tokens": 120}),
+    Case("prompts-cut", "prompt-truncation", {"rollout.max_prompt_tokens": 96}),
     Case("completion-truncation", "completion-truncation", {
         "rollout.sampling.max_new_tokens": 6}),
     Case("noisy-general", "noisy-general", _GENERAL),
@@ -116,7 +116,7 @@ FAULTS: tuple[Case, ...] = (
     Case("length-hacking", "length-hacking", {
         **_each("custom_rewards", custom("long_texts", 10.0)), **_each("length.scale", 0.0)}),
     Case("entropy-collapse", "entropy-collapse", {
-        **_each("custom_rewards", custom("majority")), "train.optimizer.learning_rate": 2e-3}),
+        **_each("custom_rewards", custom("majority", 4.0)), "train.optimizer.learning_rate": 2e-3}),
     Case("template-collapse", "template-collapse", {
         "sft.steps": 25, "sft.learning_rate": 2e-3}, patches.evasive_targets),
     Case("learning-rate", "learning-rate", {"train.optimizer.learning_rate": 5e-2}),

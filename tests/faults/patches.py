@@ -24,7 +24,7 @@ from grpo_dual.records import synthetic
 from grpo_dual.rewards.compose import Outcome
 from grpo_dual.rewards.hallucination import HallucinationReward
 from grpo_dual.rewards.judging import FAILED
-from grpo_dual.train import step
+from grpo_dual.train import run, step
 
 Patch = Callable[[RunConfig], contextlib.AbstractContextManager[RunConfig]]
 EVASION = "The context does not provide sufficient information to answer this question."
@@ -187,8 +187,14 @@ def not_finite(config: RunConfig) -> Iterator[RunConfig]:
 @contextlib.contextmanager
 def evasive_targets(config: RunConfig) -> Iterator[RunConfig]:
     """The supervised warm-up teaches one evasion as the answer to everything."""
-    with (
-        mock.patch.object(fairness, "target", return_value=EVASION),
-        mock.patch.object(hallucination, "target", return_value=EVASION),
-    ):
+    whole = run.warm_up
+
+    def warm_up(*args: Any, **kwargs: Any) -> None:
+        with (
+            mock.patch.object(fairness, "target", return_value=EVASION),
+            mock.patch.object(hallucination, "target", return_value=EVASION),
+        ):
+            whole(*args, **kwargs)
+
+    with mock.patch.object(run, "warm_up", warm_up):
         yield config

@@ -48,7 +48,10 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         "completion-truncation", "reward-hacking", "entropy-collapse", "pays-for-filler",
         "kl-runaway", "parser-mismatch",
     ),
-    "judge-noise": ("reward-hacking", "entropy-collapse", "length-hacking", "pays-for-filler"),
+    "judge-noise": (
+        "reward-hacking", "entropy-collapse", "length-hacking", "pays-for-filler",
+        "parser-mismatch",
+    ),
     "cancelling-rewards": ("dead-rewards", "reward-hacking", "pays-for-filler"),
     "condition-imbalance": ("reward-hacking", "template-collapse"),
     "gradient-conflict": ("reward-hacking", "length-hacking", "pays-for-filler"),
@@ -180,7 +183,8 @@ def merge(findings: Sequence[Finding]) -> list[Finding]:
 def explanation(found: Finding, among: Iterable[Finding]) -> Finding | None:
     """The cause that brings ``found``, if one of ``among`` does.
 
-    A cause asks for action itself, and explains only what was found with it or later. Of two that
+    A cause asks for action itself, and explains only what was found with it or later, or by the
+    pre-flight. Of two that
     may bring each other and were found at the same step, the surer one is the cause.
     """
     causes = (
@@ -196,7 +200,10 @@ def explanation(found: Finding, among: Iterable[Finding]) -> Finding | None:
 
 
 def _came_first(cause: Finding, found: Finding) -> bool:
-    if (cause.step or 0) != (found.step or 0) or cause.code not in _brings(found.code):
+    mutual = cause.code in _brings(found.code)
+    if found.step is None and not mutual:
+        return True  # the pre-flight saw a trace of what only the run makes certain
+    if (cause.step or 0) != (found.step or 0) or not mutual:
         return (cause.step or 0) <= (found.step or 0)
     return (-cause.confidence, cause.code) < (-found.confidence, found.code)
 

@@ -10,7 +10,7 @@ that break-even is what the rules look at. The shipped reward tables have .15 (B
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import correlation, fmean
 
 from grpo_dual.diagnosis.grading import grade
 from grpo_dual.prompts.truncation import kind_of
@@ -41,6 +41,8 @@ _WARN, _ACT = 0.5, 0.75
 _AMBIGUOUS_WARN = 0.9
 _MIXED_WARN, _MIXED_ACT = 0.75, 0.9
 _CUSTOM = "custom:"
+_BY_LENGTH = 0.8
+"""Correlation of length and reward over the probes from which length is what is paid."""
 
 
 def probes(record: Record, right: str | None) -> dict[str, str]:
@@ -85,6 +87,8 @@ class Earned:
     probe: str
     parts: Mapping[str, float]
     """Of the score."""
+    words: int = 0
+    """Length of the probe."""
 
     @property
     def total(self) -> float:
@@ -165,13 +169,21 @@ def _of_kind(
     if even < (_WARN if answerable else _AMBIGUOUS_WARN):
         return None
     remedy, patch = _mend(objective, rows, means, name, custom_rewards)
+    lengthy = _length_correlation(rows)
+    by_length = lengthy is not None and lengthy >= _BY_LENGTH
     return Finding(
-        code="pays-for-filler",
+        code="length-hacking" if by_length else "pays-for-filler",
         objective=objective,
         severity=grade(even, act=_ACT, warn=_WARN) if answerable else Severity.WARN,
         says=(
             f"On {kind} items {name} earns {value:+.2f}: a policy that is right in less than "
             f"{min(even, 1):.0%} of its answers learns to say that instead."
+            + (
+                f" What is paid is length: over all probes its correlation with the reward is "
+                f"{lengthy:.2f}."
+                if by_length
+                else ""
+            )
         ),
         evidence=(
             ", ".join(f"{probe} {mean:+.2f}" for probe, mean in means.items()),
@@ -181,6 +193,14 @@ def _of_kind(
         remedy=remedy,
         patch=patch,
     )
+
+
+def _length_correlation(rows: Sequence[Earned]) -> float | None:
+    """Pearson's correlation of words and reward over all probes; None where either is constant."""
+    words, totals = [float(e.words) for e in rows], [e.total for e in rows]
+    if len(set(words)) < 2 or len(set(totals)) < 2:
+        return None
+    return correlation(words, totals)
 
 
 def _mend(

@@ -98,8 +98,8 @@ HEALTH: tuple[RunMetric | ObjectiveMetric, ...] = (
     VERDICT_CONFLICT := _M(
         "verdict_conflict_{}",
         "share",
-        "Pairs of identical completions of one prompt whose task parts differ: a scorer that "
-        "contradicts itself gives dead groups a spread of noise.",
+        "Pairs of identical completions of one prompt whose rewards, length apart, differ: a "
+        "scorer that contradicts itself gives dead groups a spread of noise.",
         "lower",
     ),
     TEMPLATE_FRAC := _M(

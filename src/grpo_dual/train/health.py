@@ -9,7 +9,7 @@ import torch
 
 from grpo_dual.metrics import health
 from grpo_dual.metrics.sinks import Cell
-from grpo_dual.metrics.texts import distinct_2, duplicate_pairs, template_share, words
+from grpo_dual.metrics.texts import distinct_2, duplicate_pairs, template_share
 from grpo_dual.metrics.values import Fraction, Mean
 from grpo_dual.train.batch import ObjectiveBatch
 from grpo_dual.train.objectives import Objective
@@ -152,7 +152,7 @@ def _conflicts(group: RolloutGroup, scores: Sequence[Score]) -> Iterator[bool]:
     by_text: dict[str, list[float]] = {}
     for rollout, score in zip(group.rollouts, scores, strict=True):
         if score.judged is not None:
-            by_text.setdefault(" ".join(words(rollout.text)), []).append(score.judged)
+            by_text.setdefault(rollout.text, []).append(score.judged)
     for values in by_text.values():
         yield from (a != b for a, b in combinations(values, 2))
 

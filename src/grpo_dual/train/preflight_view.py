@@ -148,7 +148,7 @@ def _score(
         if probed[kind] <= PROBED:
             answerable = view.objective.answerable(record)
             view.earned.extend(
-                Earned(record, answerable, name, score.parts)
+                Earned(record, answerable, name, score.parts, len(texts[name].split()))
                 for name, score in scores.items()
                 if score.total is not None
             )

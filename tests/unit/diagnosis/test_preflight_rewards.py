@@ -44,6 +44,11 @@ def long_texts(completions: Sequence[str], **_: object) -> list[float]:
     return [min(3.0, 0.2 * len(text.split())) for text in completions]
 
 
+def by_the_word(completions: Sequence[str], **_: object) -> list[float]:
+    """A user's reward that pays by the word, and without end."""
+    return [10.0 * len(text.split()) for text in completions]
+
+
 def earned(records: Sequence[Record], reward: FairnessReward | HallucinationReward) -> list[Earned]:
     """All probes on all records, scored."""
     rows: list[Earned] = []
@@ -59,7 +64,7 @@ def earned(records: Sequence[Record], reward: FairnessReward | HallucinationRewa
         prompt = Prompt(record=record, messages=(), token_ids=(), shortened=False)
         scores = reward.score(RolloutGroup(prompt, rollouts))
         rows += [
-            Earned(record, answerable, name, score.parts)
+            Earned(record, answerable, name, score.parts, len(texts[name].split()))
             for name, score in zip(texts, scores, strict=True)
         ]
     return rows
@@ -195,3 +200,14 @@ def test_other_records_are_refused() -> None:
     record = Record(record_id="x", objective="o", subset="s", task=Task.ANSWER, origin="here")
     with pytest.raises(TypeError, match="x is neither"):
         probes(record, None)
+
+
+def test_where_length_is_what_is_paid_it_is_called_that():
+    settings = {"custom_rewards": [{"function": "test_preflight_rewards:by_the_word"}]}
+    config = FairnessConfig.model_validate(settings)
+    rows = earned(BBQ, FairnessReward(config, max_new_tokens=24))
+    customs = {"custom:by_the_word": settings["custom_rewards"][0]}
+    found = pays_for_filler("fairness", rows, shares={}, custom_rewards=customs)
+    assert {f.code for f in found} == {"length-hacking"}
+    assert all("correlation" in f.says for f in found)
+    assert found[0].patch == {"objectives.fairness.custom_rewards": []}

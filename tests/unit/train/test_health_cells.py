@@ -98,7 +98,7 @@ def test_what_the_doctor_reads_of_a_step():
 
 
 def test_a_scorer_that_contradicts_itself_is_seen():
-    groups = (a_group(1, Condition.DISAMBIGUATED, ["Ann", "ann.", "Bob", "Bob"]),)
+    groups = (a_group(1, Condition.DISAMBIGUATED, ["Ann", "Ann", "Bob", "Bob"]),)
     values = [1.0, -1.0, -1.0, -1.0]
     scores = [tuple(Score({"task": v}, "right", "rule") for v in values)]
     batch = score_groups(

@@ -210,4 +210,4 @@ def test_where_length_is_what_is_paid_it_is_called_that():
     found = pays_for_filler("fairness", rows, shares={}, custom_rewards=customs)
     assert {f.code for f in found} == {"length-hacking"}
     assert all("correlation" in f.says for f in found)
-    assert found[0].patch == {"objectives.fairness.custom_rewards": []}
+    assert {"objectives.fairness.custom_rewards": []} in [f.patch for f in found]

@@ -8,10 +8,13 @@ import pytest
 
 import short_runs
 from grpo_dual.config.schema import RunConfig
+from grpo_dual.diagnosis.doctor import Diagnosis, Watch
+from grpo_dual.diagnosis.remedies import AFRESH
 from grpo_dual.errors import CheckpointError
 from grpo_dual.train import run as run_module
 from grpo_dual.train.acts import acts, tried, undo
 from grpo_dual.train.run import train
+from grpo_dual.types import Finding, Severity
 from short_runs import only_run, reproducible, rows
 
 STEPS = 4
@@ -100,6 +103,29 @@ def test_a_run_killed_between_remedy_and_restart_goes_on_with_the_remedy(
     folder = only_run(tmp_path / "killed")
     train(loaded(folder), folder)
     assert reproducible(folder) == reproducible(only_run(tmp_path / "whole"))
+
+
+def test_a_remedy_of_the_warm_up_begins_before_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The checkpoint of step 0 has the warm-up in it."""
+    finding = Finding(
+        code="template-collapse", objective=None, severity=Severity.ACT, says="", evidence=(),
+        confidence=0.8, remedy="", patch={"sft.steps": 0}, step=1,
+    )  # fmt: skip
+    monkeypatch.setattr(Watch, "diagnosis", Diagnosis((finding,)))
+    sections: dict[str, Any] = {"train": {"steps": 2}, "sft": {"steps": 2, "batch_size": 4}}
+    acting = {"mode": "act", "allow": ["template-collapse"]}
+    train(short_runs.config(model, tmp_path / "act", **sections, doctor=acting))
+    folder = only_run(tmp_path / "act")
+    (act,) = acts(folder)
+    assert act["back_to"] == AFRESH
+    assert (folder / "acts" / "1" / "checkpoints" / "step-00000000").is_dir()
+    never = {**sections, "sft": {"steps": 0}, "doctor": {"mode": "off"}}
+    train(short_runs.config(model, tmp_path / "never", **never))
+    assert reproducible(folder)["csv"] == reproducible(only_run(tmp_path / "never"))["csv"]
+    undo(folder)
+    assert (folder / "checkpoints" / "step-00000000").is_dir()
 
 
 def test_remedies_that_are_not_allowed_or_are_used_up_are_not_applied(model: Path, tmp_path: Path):

@@ -7,7 +7,7 @@ from typing import Any
 
 from grpo_dual.diagnosis.bands import Band
 from grpo_dual.diagnosis.doctor import Diagnosis, explanation
-from grpo_dual.diagnosis.remedies import Prescription
+from grpo_dual.diagnosis.remedies import AFRESH, Prescription
 from grpo_dual.diagnosis.tree import Tree
 from grpo_dual.types import Finding, Severity
 
@@ -85,7 +85,9 @@ def paragraph(finding: Finding) -> str:
 
 def remedy_text(remedy: Prescription) -> str:
     """What the doctor is about to do."""
-    back = "the start" if remedy.back_to == 0 else f"the checkpoint of step {remedy.back_to}"
+    back = {AFRESH: "before the warm-up", 0: "the start"}.get(
+        remedy.back_to, f"the checkpoint of step {remedy.back_to}"
+    )
     return "\n".join(
         [
             f"doctor: acts on {title(remedy.findings[0])} behind step {remedy.at}, goes back to "

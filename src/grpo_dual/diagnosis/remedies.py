@@ -10,6 +10,10 @@ from grpo_dual.types import Finding, Severity
 
 NEVER = ("custom_rewards",)
 """Last parts of keys that are never changed by themselves: they are the user's own code."""
+AFRESH = -1
+"""Goes back behind the warm-up: no checkpoint is kept."""
+_FIRST = ("sft.", "model.")
+"""Keys that act before step 0."""
 _BEFORE = 3
 """Rows before a finding is certain in which it may have begun: its persistence."""
 
@@ -24,7 +28,8 @@ class Prescription:
     at: int
     """The step behind which it is applied."""
     back_to: int
-    """The step the run goes back to: the last checkpoint from before the trouble."""
+    """The step the run goes back to: the last checkpoint from before the trouble; ``AFRESH`` where
+    the remedy changes what came before step 0."""
 
 
 def prescribe(
@@ -61,9 +66,11 @@ def prescribe(
         patch = {k: v for f in same for k, v in f.patch.items() if not k.endswith(NEVER)}
         if not patch:
             continue
+        if any(key.startswith(_FIRST) for key in patch):
+            return Prescription(same, patch, step, AFRESH)
         begun = min(f.step or 0 for f in same) - _BEFORE
         healthy = [s for s in checkpoints if s <= max(0, begun)]
-        return Prescription(same, patch, step, max(healthy, default=0))
+        return Prescription(same, patch, step, max(healthy, default=AFRESH))
     return None
 
 

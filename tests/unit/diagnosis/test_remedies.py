@@ -12,7 +12,7 @@ from grpo_dual.config.doctoring import DoctorConfig, TreeConfig
 from grpo_dual.config.schema import RunConfig
 from grpo_dual.diagnosis.doctor import diagnose, rank
 from grpo_dual.diagnosis.needs import NEEDS
-from grpo_dual.diagnosis.remedies import Prescription, patched, prescribe
+from grpo_dual.diagnosis.remedies import AFRESH, Prescription, patched, prescribe
 from grpo_dual.types import Finding, Severity
 
 F, H = BOTH
@@ -49,10 +49,10 @@ def test_it_goes_back_to_the_last_checkpoint_before_the_trouble(step: int | None
     assert own.back_to == back_to
 
 
-def test_without_a_checkpoint_it_goes_back_to_the_start():
+def test_without_a_checkpoint_it_begins_afresh():
     own = prescription(rate(), checkpoints=())
     assert own is not None
-    assert own.back_to == 0
+    assert own.back_to == AFRESH
 
 
 @settings(deadline=None)
@@ -61,7 +61,7 @@ def test_it_never_goes_back_to_a_checkpoint_of_the_trouble(step: int, checkpoint
     own = prescription(rate(step=step), step=step, checkpoints=checkpoints)
     assert own is not None
     assert own.back_to <= max(0, step - 3)
-    assert own.back_to in (0, *checkpoints)
+    assert own.back_to in (AFRESH, *checkpoints)
     assert not [c for c in checkpoints if own.back_to < c <= step - 3]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 import short_runs
 from grpo_dual.cli.main import MISTAKE, main
+from grpo_dual.diagnosis.reading import STOPPED
 from grpo_dual.metrics.sinks import RunMetrics
 from grpo_dual.train.run import train
 from grpo_dual.train.saving import Saver
@@ -74,4 +75,6 @@ def test_a_damaged_run_is_not_resumed(
         assert name in error
     if "checkpoints" in file:
         assert "step-00000001, is whole" in error
+    # Why it stopped is the one thing that may be written.
+    (stopped / STOPPED).unlink(missing_ok=True)
     assert tree(stopped) == before

@@ -315,7 +315,8 @@ CASES = [
         "model: {name: embedded}\n"
         "objectives:\n"
         "  hallucination: {data: {path: synthetic, subsets: {general: 1.0}}}\n"
-        "sft: {pairs: {steps: 3}}\n",
+        "sft: {pairs: {steps: 3}}\n"
+        "doctor: {mode: 'off'}\n",  # it speaks before the model is loaded, and finds nothing
         ("sft.pairs.steps", "hallucination", "no objective has pairs", "accepted"),
     ),
     built("model folder that is not there", model("./nowhere"), ("model.name", "nowhere")),

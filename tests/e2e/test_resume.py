@@ -176,7 +176,7 @@ def test_sigkill_at_a_random_moment(model: Path, whole: dict[str, object], tmp_p
     config.write_text(json.dumps(short_runs.settings(model, tmp_path / "out", **SECTIONS)))
     moment = random.randrange(STEPS + 1), random.uniform(0, 0.3)
     print(f"killed {moment[1]:.3f} s after row {moment[0]} (0: after the folder was made)")
-    process = start(config, str(config))
+    process = start(config, str(config), "--doctor", "off")
     deadline = time.monotonic() + 120
     while rows_written(tmp_path / "out") < moment[0]:
         assert process.poll() is None, process.stderr and process.stderr.read().decode()

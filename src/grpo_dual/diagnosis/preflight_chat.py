@@ -1,5 +1,6 @@
 """Before step 0: is the model spoken to in its own format, and are right replies paid as such?"""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -156,7 +157,8 @@ class Reply:
     earned: float | None
     """Task part that the decoded text earns; None: the offline judge has no opinion."""
     best: float
-    """What the right answer earns."""
+    """What the right answer earns; infinite where the reward table pays no more for it than for a
+    wrong one."""
 
 
 def parser_mismatch(objective: str, replies: Sequence[Reply]) -> tuple[Finding, ...]:
@@ -194,7 +196,7 @@ def parser_mismatch(objective: str, replies: Sequence[Reply]) -> tuple[Finding, 
         "Use a tokenizer that can write these texts; one of another language or world cannot.",
     )
     unpaid = found(
-        lambda r: r.same and r.earned is not None and r.earned < r.best,
+        lambda r: r.same and r.earned is not None and r.earned < r.best < math.inf,
         "Right replies do not earn the full reward: wording, reader or reward table disagree.",
         lambda r: f"{_short(r.target)} earns {r.earned:g} of {r.best:g}",
         "Look at these records: their right text is read as another answer, or judged as none.",

@@ -6,6 +6,7 @@ module:Class``.
 """
 
 import importlib
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -86,7 +87,10 @@ class Objective(Protocol):
         ...
 
     def best(self, record: Record) -> float:
-        """The best attainable task part: a group that is all there is solved."""
+        """The best attainable task part: a group that is all there is solved.
+
+        Infinite where the task part pays no more for right than for wrong: it cannot tell then.
+        """
         ...
 
     def answerable(self, record: Record) -> bool:
@@ -234,7 +238,8 @@ class Fairness:
     def best(self, record: Record) -> float:
         """See Objective."""
         del record
-        return self.config.reward.right
+        table = self.config.reward
+        return _best(table.right, table.wrong)
 
     def answerable(self, record: Record) -> bool:
         """See Objective."""
@@ -321,8 +326,10 @@ class Hallucination:
 
     def best(self, record: Record) -> float:
         """See Objective."""
-        detects = record.task is Task.DETECT
-        return self.config.reward.detect_right if detects else self.config.reward.grounded
+        table = self.config.reward
+        if record.task is Task.DETECT:
+            return _best(table.detect_right, table.detect_wrong)
+        return _best(table.grounded, table.hallucinated)
 
     def answerable(self, record: Record) -> bool:
         """See Objective."""
@@ -364,6 +371,10 @@ def _plugin(name: str, config: PluginConfig, *, max_new_tokens: int, seed: int) 
             f"{where} lacks a method or attribute of grpo_dual.train.objectives.Objective"
         )
     return objective
+
+
+def _best(right: float, wrong: float) -> float:
+    return right if right > wrong else math.inf
 
 
 def _notes(name: str, bad: BadRows, notes: Sequence[str]) -> tuple[str, ...]:

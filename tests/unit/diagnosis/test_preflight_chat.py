@@ -1,6 +1,7 @@
 """A chat template that is not the model's, and right replies that are not read as such."""
 
 import dataclasses
+import math
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -132,6 +133,9 @@ REPLY = Reply(
 def test_replies_that_are_read_and_paid() -> None:
     unjudged = dataclasses.replace(REPLY, earned=None)
     assert parser_mismatch("f", [REPLY, unjudged]) == ()
+    # A table that pays no more for right than for wrong: no parser is to blame.
+    flat = dataclasses.replace(REPLY, earned=0.0, best=math.inf)
+    assert parser_mismatch("f", [flat]) == ()
     assert parser_mismatch("f", []) == ()
 
 

@@ -102,6 +102,9 @@ def reproducible(folder: Path) -> dict[str, object]:
         "jsonl": jsonl,
         "completions": (folder / "completions.jsonl").read_bytes(),
         "evaluations": (folder / "eval_metrics.jsonl").read_bytes(),
+        "probes": probes.read_bytes()
+        if (probes := folder / "probe_metrics.jsonl").exists()
+        else b"",
     }
 
 

@@ -32,7 +32,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "num_iterations": 2,
         "optimizer": {"learning_rate": 1e-2, "schedule": "cosine"},
     },
-    "eval": {"every": 3},
+    "eval": {"every": 3, "probe": {"every": 3, "prompts": 2}},
     "checkpoint": {"every": 2, "keep_last": 2},
 }
 
@@ -84,10 +84,12 @@ def after(
     [
         (run_module, "warm_up", 1, True),
         (run_module, "measure", 1, True),
+        (run_module, "probe", 1, True),
         (Checkpoints, "save", 1, False),
         (Updater, "update", 10, True),
         (RunMetrics, "write_step", 5, True),
         (RunMetrics, "write_completion", 21, True),
+        (RunMetrics, "write_probe", 2, True),
         (RunMetrics, "write_evaluation", 3, True),
         (Checkpoints, "save", 3, False),
         (RunMetrics, "write_summary", 1, False),

@@ -183,6 +183,15 @@ class SftConfig(Strict):
     """Pairwise warm-up behind it; both may be used alone."""
 
 
+class ProbeConfig(Strict):
+    """The frozen probe: the policy's own entropy and wording, by plain decoding."""
+
+    every: int = Field(default=0, ge=0)
+    """Steps between probes, which come before the first and after the last step too; 0: none."""
+    prompts: int = Field(default=32, ge=1)
+    """Held-out prompts of each objective, the same ones each time; one completion of each."""
+
+
 class EvalConfig(Strict):
     """The held-out yardstick inside a run."""
 
@@ -192,6 +201,8 @@ class EvalConfig(Strict):
     """Evaluate before the first and after the last step."""
     decode: Literal["greedy", "train"] = "greedy"
     """Greedy, or the training distribution."""
+    probe: ProbeConfig = ProbeConfig()
+    """The frozen probe."""
 
 
 class CheckpointConfig(Strict):

@@ -32,8 +32,10 @@ class Growing:
     def add_evaluation(self, step: int, result: Mapping[str, Mapping[str, object]]) -> None:
         """The held-out yardstick behind a step."""
         self._evaluations[step] = result
-        if step == 0:
-            self._baseline = baseline_of(result)
+
+    def set_baseline(self, baseline: Mapping[str, float]) -> None:
+        """H0 by objective."""
+        self._baseline = dict(baseline)
 
     @property
     def history(self) -> History:
@@ -50,10 +52,10 @@ class Growing:
 
 
 def baseline_of(result: Mapping[str, Mapping[str, object]]) -> dict[str, float]:
-    """Probe entropy H0 by objective, in the evaluation at step 0, where it was measured."""
+    """H0 by objective: the entropy that the frozen probe measured at step 0."""
     found: dict[str, float] = {}
     for name, own in result.items():
-        entropy = own.get("probe_entropy")
+        entropy = own.get("entropy")
         if isinstance(entropy, int | float):
             found[name] = float(entropy)
     return found

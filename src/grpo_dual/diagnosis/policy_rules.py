@@ -21,9 +21,15 @@ _MOVING = 1e-9
 
 
 def baseline_entropy(history: History, objective: str) -> float | None:
-    """H0: of the frozen probe before step 0, or else of the first rows."""
+    """H0: of the frozen probe before step 0, or else of the first rows.
+
+    Where completions have a shortest length, the column's entropy is of forced tokens too, which
+    the probe does not have: then of the first rows.
+    """
     known = history.baseline.get(objective)
-    return known if known is not None else history.of(names.ENTROPY, objective).first(2)
+    if known is None or history.number("rollout.sampling.min_new_tokens"):
+        return history.of(names.ENTROPY, objective).first(2)
+    return known
 
 
 def solved(history: History, objective: str) -> bool:

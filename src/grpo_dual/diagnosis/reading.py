@@ -11,7 +11,7 @@ from grpo_dual.diagnosis.growing import baseline_of
 from grpo_dual.diagnosis.history import History, Sample, Value
 from grpo_dual.diagnosis.journal import before_the_run, finding, row
 from grpo_dual.errors import DataError
-from grpo_dual.metrics.sinks import COMPLETIONS, EVALUATIONS, STEP_CSV, evaluations
+from grpo_dual.metrics.sinks import COMPLETIONS, EVALUATIONS, PROBES, STEP_CSV, evaluations
 
 CONFIG = "config.json"
 STOPPED = "stopped.json"
@@ -39,8 +39,9 @@ def read_run(folder: Path) -> History:
     header, rows = read_table(path) if path.exists() else ((), [])
     steps = tuple(int(row.get("step") or i + 1) for i, row in enumerate(rows))
     columns = {key: tuple(row[key] for row in rows) for key in header if key != "step"}
-    results = cast(
-        "dict[int, Mapping[str, Mapping[str, object]]]", evaluations(folder / EVALUATIONS)
+    results, probes = (
+        cast("dict[int, Mapping[str, Mapping[str, object]]]", evaluations(folder / name))
+        for name in (EVALUATIONS, PROBES)
     )
     return History(
         objectives=names,
@@ -49,7 +50,7 @@ def read_run(folder: Path) -> History:
         config=config,
         evaluations=results,
         samples=tuple(_samples(folder / COMPLETIONS)),
-        baseline=baseline_of(results.get(0, {})),
+        baseline=baseline_of(probes.get(0, {})),
         ended=_stopped(folder / STOPPED),
         before=before_the_run(folder),
     )

@@ -24,6 +24,7 @@ STEP_CSV = "train_step_metrics.csv"
 STEP_JSONL = "train_step_metrics.jsonl"
 COMPLETIONS = "completions.jsonl"
 EVALUATIONS = "eval_metrics.jsonl"
+PROBES = "probe_metrics.jsonl"
 SUMMARY = "training_metrics_summary.json"
 
 LAST_ROWS = 10
@@ -200,7 +201,14 @@ class RunMetrics:
         self._jsonl = _StepFile(folder / STEP_JSONL, _json_step)
         self._completions = _StepFile(folder / COMPLETIONS, _json_step)
         self._evaluations = _StepFile(folder / EVALUATIONS, _json_step)
-        self._files = (self._csv, self._jsonl, self._completions, self._evaluations)
+        self._probes = _StepFile(folder / PROBES, _json_step)
+        self._files = (
+            self._csv,
+            self._jsonl,
+            self._completions,
+            self._evaluations,
+            self._probes,
+        )
         self._last = 0
 
     def __enter__(self) -> Self:
@@ -272,6 +280,10 @@ class RunMetrics:
         """Append the held-out yardstick's result (JSON-able, no NaN) after ``step`` steps."""
         self._evaluations.append(_json_line(step, result))
 
+    def write_probe(self, step: int, result: Mapping[str, object]) -> None:
+        """Append the frozen probe's result (JSON-able, no NaN) after ``step`` steps."""
+        self._probes.append(_json_line(step, result))
+
     def sync(self) -> None:
         """Force all rows to the disk; call it before a checkpoint that counts on them."""
         for file in self._files:
@@ -318,8 +330,11 @@ class RunMetrics:
 def evaluations(path: Path) -> dict[int, dict[str, object]]:
     """Results of the held-out yardstick by step, as ``RunMetrics.write_evaluation`` wrote them.
 
+    Those of the frozen probe (``write_probe``) are read alike.
+
     Args:
-        path: eval_metrics.jsonl of a run folder; it need not exist. A half-written end is left out.
+        path: eval_metrics.jsonl or probe_metrics.jsonl of a run folder; it need not exist. A
+            half-written end is left out.
 
     Raises:
         CheckpointError: A line is not a result.
@@ -334,8 +349,8 @@ def evaluations(path: Path) -> dict[int, dict[str, object]]:
             step = int(str(result.pop("step")))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"{path}, line {number}: not a result of the yardstick ({error}). The file was "
-                "damaged or edited; restore that line."
+                f"{path}, line {number}: not a result of yardstick or probe ({error}). The file "
+                "was damaged or edited; restore that line."
             ) from error
         results[step] = result
     return results

@@ -3,13 +3,14 @@
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from itertools import pairwise
 
 from grpo_dual.metrics.values import Fraction
 
 START_WORDS = 8
 """Words of a completion by which a template is recognised."""
+MASK = "_"
 
 
 def words(text: str) -> list[str]:
@@ -18,12 +19,22 @@ def words(text: str) -> list[str]:
     return re.findall(r"[\w']+", re.sub(r"\d+", "0", folded))
 
 
-def start(text: str) -> str:
-    """The first ``START_WORDS`` words."""
-    return " ".join(words(text)[:START_WORDS])
+def start(text: str, masked: Collection[str] = ()) -> str:
+    """The first ``START_WORDS`` words, each run of masked ones as one ``_``.
+
+    A text of masked words only is a bare answer ("Ann."), and starts in its own words.
+    """
+    spoken = words(text)
+    shown = [MASK if word in masked else word for word in spoken]
+    kept = [w for i, w in enumerate(shown) if w != MASK or shown[i - 1 : i] != [MASK]]
+    return " ".join((spoken if kept == [MASK] else kept)[:START_WORDS])
 
 
-def template_share(texts: Sequence[str], prompts: Sequence[Hashable]) -> Fraction:
+def template_share(
+    texts: Sequence[str],
+    prompts: Sequence[Hashable],
+    masked: Sequence[Collection[str]] | None = None,
+) -> Fraction:
     """Share of completions that begin with the start which most prompts share.
 
     A start that only one prompt's completions have is no template, however often it is repeated.
@@ -31,15 +42,18 @@ def template_share(texts: Sequence[str], prompts: Sequence[Hashable]) -> Fractio
     Args:
         texts: Completions.
         prompts: The prompt of each.
+        masked: For each, words that are its own item's (names, say), folded as ``words`` folds.
 
     Returns:
         0 when no two prompts share a start; of nothing when there are fewer than two prompts, which
         cannot tell. ``template_share(["I do not know.", "I do not know!", "Ann"], [1, 2, 2])`` is
         2 of 3.
     """
+    if masked is None:
+        masked = [()] * len(texts)
+    starts = [start(text, own) for text, own in zip(texts, masked, strict=True)]
     if len(set(prompts)) < 2:
         return Fraction()
-    starts = [start(text) for text in texts]
     owners: defaultdict[str, set[Hashable]] = defaultdict(set)
     for own, prompt in zip(starts, prompts, strict=True):
         owners[own].add(prompt)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from grpo_dual.config.doctoring import DoctorConfig
 from grpo_dual.diagnosis.doctor import Watch, explanation
-from grpo_dual.diagnosis.growing import Growing
+from grpo_dual.diagnosis.growing import Growing, baseline_of
 from grpo_dual.diagnosis.history import History, Sample, Value
 from grpo_dual.diagnosis.journal import append, before_the_run, cut
 from grpo_dual.diagnosis.page import paragraph, tree_text
@@ -65,6 +65,11 @@ class Doctor:
     def note_evaluation(self, step: int, result: Mapping[str, Mapping[str, object]]) -> None:
         """The held-out yardstick behind a step."""
         self._growing.add_evaluation(step, result)
+
+    def note_probe(self, step: int, result: Mapping[str, Mapping[str, object]]) -> None:
+        """The frozen probe behind a step."""
+        if step == 0:
+            self._growing.set_baseline(baseline_of(result))
 
     def look(self, numbers: Mapping[str, Value]) -> None:
         """Behind a step, whose completions have been noted.

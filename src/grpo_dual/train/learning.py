@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from grpo_dual.config.schema import SamplingConfig
 from grpo_dual.errors import OutOfMemoryError
 from grpo_dual.rewards.compose import Scoring
 from grpo_dual.train.batch import PackedGroups, PassLimit, pack_groups
@@ -109,14 +110,20 @@ def limit_of(parts: Parts) -> PassLimit:
     return PassLimit(config.microbatch_prompts, config.microbatch_tokens)
 
 
-def pack(parts: Parts, name: str, groups: Sequence[RolloutGroup], limit: PassLimit) -> PackedGroups:
-    """One objective's groups as micro-batches."""
+def pack(
+    parts: Parts,
+    name: str,
+    groups: Sequence[RolloutGroup],
+    limit: PassLimit,
+    sampling: SamplingConfig | None = None,
+) -> PackedGroups:
+    """One objective's groups as micro-batches; ``sampling`` is the run's unless given."""
     config = parts.config
     layout = "flat" if parts.policy.flat else "packed"
     return pack_groups(
         name,
         groups,
-        sampling=config.rollout.sampling,
+        sampling=sampling or config.rollout.sampling,
         eos_ids=parts.encoder.eos_ids,
         pad_id=parts.encoder.pad_id,
         limit=limit,

@@ -13,6 +13,7 @@ from grpo_dual.train.batch import ObjectiveBatch
 from grpo_dual.train.clock import Clock
 from grpo_dual.train.doctoring import Doctor
 from grpo_dual.train.drawing import draw_prompts
+from grpo_dual.train.frozen_probe import probe_due, run_probe
 from grpo_dual.train.learning import Learner
 from grpo_dual.train.objectives import begin_scoring
 from grpo_dual.train.progress import Progress
@@ -75,6 +76,8 @@ def train_loop(
         progress.step(step, row, alarms)
         if evaluation_due(parts, step):
             measure(parts, metrics, saver, progress, doctor, step)
+        if probe_due(parts, step):
+            probe(parts, metrics, progress, doctor, step)
         doctor.look(numbers)
         remedy = doctor.prescribe(step, saver.checkpoints.steps())
         last = step == config.steps or parts.updater.diverged
@@ -163,3 +166,10 @@ def measure(
     metrics.write_evaluation(step, result)
     doctor.note_evaluation(step, result)
     saver.rate(step, result)
+
+
+def probe(parts: Parts, metrics: RunMetrics, progress: Progress, doctor: Doctor, step: int) -> None:
+    """Ask the frozen probe behind a step (0: before training) and write what it says."""
+    result = run_probe(parts, progress.left_out)
+    metrics.write_probe(step, result)
+    doctor.note_probe(step, result)

@@ -27,7 +27,8 @@ from grpo_dual.metrics.names import better, columns
 from grpo_dual.metrics.sinks import EVALUATIONS, SUMMARY, RunMetrics, evaluations, write_atomically
 from grpo_dual.train.acts import apply, changed_since
 from grpo_dual.train.doctoring import Doctor
-from grpo_dual.train.loop import measure, train_loop
+from grpo_dual.train.frozen_probe import probe_due
+from grpo_dual.train.loop import measure, probe, train_loop
 from grpo_dual.train.preflight import cleared, memory_findings, refuse
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.saving import Saver
@@ -224,13 +225,15 @@ def _resume(parts: Parts, metrics: RunMetrics, saver: Saver, progress: Progress)
 def _begin(
     parts: Parts, metrics: RunMetrics, saver: Saver, progress: Progress, doctor: Doctor
 ) -> int:
-    """Warm up, freeze the reference, measure the yardstick and save step 0; return 0."""
+    """Warm up, freeze the reference, measure yardstick and probe, save step 0; return 0."""
     if parts.config.train.num_iterations == 1:
         progress.note("clip_frac stays 0: with num_iterations 1 the ratio is 1 by construction")
     warm_up(parts, progress)
     parts.policy.freeze_reference()
     if parts.config.eval.before_and_after:
         measure(parts, metrics, saver, progress, doctor, 0)
+    if probe_due(parts, 0):
+        probe(parts, metrics, progress, doctor, 0)
     metrics.sync()
     saver.save(0, parts)
     return 0

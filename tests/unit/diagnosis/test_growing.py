@@ -37,7 +37,10 @@ def sample(step: int, objective: str) -> dict[str, object]:
 
 
 def evaluation(step: int) -> dict[str, dict[str, object]]:
-    return {"fairness": {"axis": step / 10, "probe_entropy": 1.25}, "hallucination": {"axis": 0.5}}
+    return {"fairness": {"axis": step / 10}, "hallucination": {"axis": 0.5}}
+
+
+PROBED = {"fairness": {"entropy": 1.25, "n": 32}, "hallucination": {"n": 32}}
 
 
 def write(metrics: RunMetrics, growing: Growing, step: int) -> None:
@@ -70,6 +73,8 @@ def test_row_by_row_it_is_what_the_files_hold(tmp_path: Path):
         growing = Growing(read_run(tmp_path))
         metrics.write_evaluation(0, evaluation(0))
         growing.add_evaluation(0, evaluation(0))
+        metrics.write_probe(0, PROBED)
+        growing.set_baseline(baseline_of(PROBED))
         for step in range(1, 6):
             write(metrics, growing, step)
             assert growing.history == read_run(tmp_path)
@@ -93,6 +98,7 @@ def test_what_was_handed_out_does_not_change():
     then = growing.history
     growing.add_step({"step": 2, "kl_f": 0.7})
     growing.add_evaluation(0, evaluation(0))
+    growing.set_baseline({"fairness": 1.0})
     assert then.column("kl_f").values == (0.5,)
     assert (then.steps, dict(then.evaluations), dict(then.baseline)) == ((1,), {}, {})
 
@@ -152,10 +158,10 @@ def test_source_and_end_are_not_grown():
 @pytest.mark.parametrize(
     ("own", "known"),
     [
-        ({"probe_entropy": 1.5}, {"fairness": 1.5}),
-        ({"probe_entropy": 2}, {"fairness": 2.0}),
-        ({"probe_entropy": None}, {}),
-        ({"probe_entropy": "1.5"}, {}),
+        ({"entropy": 1.5}, {"fairness": 1.5}),
+        ({"entropy": 2}, {"fairness": 2.0}),
+        ({"entropy": None}, {}),
+        ({"entropy": "1.5"}, {}),
         ({}, {}),
     ],
 )

@@ -119,6 +119,10 @@ def test_h0_of_the_probe_goes_before_the_first_rows():
     assert baseline_entropy(history, F) == 3.0
     assert baseline_entropy(made(entropy_f=(1.0, 2.0, 9.0, 9.0, 9.0, 9.0)), F) == 1.5
     assert baseline_entropy(made(), F) is None
+    # The column is of forced tokens too, which the probe does not have.
+    forced = {"rollout.sampling.min_new_tokens": 30}
+    history = made(entropy_f=(1.0, 2.0, 9.0, 9.0, 9.0, 9.0), baseline={F: 3.0}, changes=forced)
+    assert baseline_entropy(history, F) == 1.5
 
 
 def test_entropy_collapse_says_how_far():

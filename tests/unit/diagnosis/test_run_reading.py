@@ -63,12 +63,16 @@ def test_how_it_ended(folder: Path):
     assert read_run(folder).ended is None
 
 
-def test_h0_is_that_of_the_evaluation_before_the_first_step(folder: Path):
-    lines = [
-        {"step": 0, "fairness": {"axis": 0.2, "probe_entropy": 1.75}},
-        {"step": 5, "fairness": {"axis": 0.3, "probe_entropy": 0.5}},
-    ]
-    (folder / "eval_metrics.jsonl").write_text("".join(f"{json.dumps(x)}\n" for x in lines))
+def test_h0_is_what_the_frozen_probe_measured_before_the_first_step(folder: Path):
+    files = {
+        "eval_metrics.jsonl": [{"step": s, "fairness": {"axis": 0.2}} for s in (0, 5)],
+        "probe_metrics.jsonl": [
+            {"step": 0, "fairness": {"entropy": 1.75}},
+            {"step": 5, "fairness": {"entropy": 0.5}},
+        ],
+    }
+    for name, lines in files.items():
+        (folder / name).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     history = read_run(folder)
     assert history.baseline == {"fairness": 1.75}
     assert set(history.evaluations) == {0, 5}

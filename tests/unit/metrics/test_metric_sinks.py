@@ -15,7 +15,7 @@ from grpo_dual.metrics.sinks import Cell, RunMetrics
 from grpo_dual.metrics.values import Fraction, Mean
 
 COLUMNS = ("step", "loss", "kl_f")
-FILES = (sinks.STEP_CSV, sinks.STEP_JSONL, sinks.COMPLETIONS, sinks.EVALUATIONS)
+FILES = (sinks.STEP_CSV, sinks.STEP_JSONL, sinks.COMPLETIONS, sinks.EVALUATIONS, sinks.PROBES)
 
 
 def row(step: int) -> dict[str, Cell]:
@@ -28,6 +28,7 @@ def walk(metrics: RunMetrics, steps: range) -> None:
         metrics.write_completion(step, {"text": f"naïve\u2028answer {step}"})
         if step % 2 == 0:
             metrics.write_evaluation(step, {"accuracy": step / 8})
+            metrics.write_probe(step, {"fairness": {"entropy": 1 / step}})
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -41,6 +42,7 @@ def whole(tmp_path: Path) -> dict[str, bytes]:
     folder.mkdir()
     with RunMetrics(folder, COLUMNS) as metrics:
         metrics.write_evaluation(0, {"accuracy": 0.0})
+        metrics.write_probe(0, {"fairness": {"entropy": 2.0}})
         walk(metrics, range(1, 7))
     return contents(folder)
 
@@ -79,6 +81,7 @@ def test_resume_gives_the_files_of_the_run_that_was_never_killed(
 ):
     with RunMetrics(tmp_path, COLUMNS) as metrics:
         metrics.write_evaluation(0, {"accuracy": 0.0})
+        metrics.write_probe(0, {"fairness": {"entropy": 2.0}})
         walk(metrics, range(1, 6))
     for name in FILES:
         path = tmp_path / name
@@ -95,11 +98,13 @@ def test_resume_gives_the_files_of_the_run_that_was_never_killed(
 def test_resume_without_a_checkpoint_starts_over(tmp_path: Path, whole: dict[str, bytes]):
     with RunMetrics(tmp_path, COLUMNS) as metrics:
         metrics.write_evaluation(0, {"accuracy": 0.0})
+        metrics.write_probe(0, {"fairness": {"entropy": 2.0}})
         walk(metrics, range(1, 3))
     (tmp_path / sinks.STEP_CSV).write_bytes(b"step,lo")
     with RunMetrics(tmp_path, COLUMNS) as metrics:
         metrics.resume(None)
         metrics.write_evaluation(0, {"accuracy": 0.0})
+        metrics.write_probe(0, {"fairness": {"entropy": 2.0}})
         walk(metrics, range(1, 7))
     assert contents(tmp_path) == whole
 

@@ -26,6 +26,15 @@ def test_what_follows_the_first_eight_words_does_not_matter():
     assert template_share([stem + "say", stem + "name Ann 3"], [1, 2]) == Fraction(2, 2)
 
 
+def test_masked_words_are_one_blank_unless_nothing_else_is_there():
+    # "_ saw _" in both; the run "Ann Lee" is one blank. "Ann" alone stays "ann".
+    assert start("Ann Lee saw Bob.", {"ann", "lee", "bob"}) == "_ saw _"
+    assert start("Ann", {"ann"}) == "ann"
+    texts, masked = ["Ann saw Bob", "Eve saw Al", "Eve"], [{"ann", "bob"}, {"eve", "al"}, {"eve"}]
+    assert template_share(texts, [1, 2, 3], masked) == Fraction(2, 3)
+    assert template_share(texts, [1, 2, 3]) == Fraction(0, 3)
+
+
 def test_distinct_2():
     # a-b, b-c and a-b again: two different of three.
     assert distinct_2(["a b c", "A b."]) == Fraction(2, 3)

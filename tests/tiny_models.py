@@ -127,6 +127,14 @@ def randomise(policy: Policy, scale: float = 0.2) -> None:
             parameter.copy_(torch.randn_like(parameter) * scale)
 
 
+def without_own_layers(policy: Policy) -> None:
+    """Flat rows through Transformers' layers, as models of other families take them."""
+    body: Any = policy.body
+    for layer in body.layers:
+        del layer.forward
+    policy.layers = "peft"
+
+
 def random_ids(count: int, generator: torch.Generator) -> list[int]:
     return torch.randint(4, VOCABULARY, (count,), generator=generator).tolist()
 

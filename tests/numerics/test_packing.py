@@ -11,8 +11,7 @@ from torch import Tensor
 import tiny_models
 from grpo_dual.config.schema import LoraConfig, ModelConfig
 from grpo_dual.errors import ModelError
-from grpo_dual.model.attention import use_runs
-from grpo_dual.model.llama import use_flat_layers
+from grpo_dual.model.attention import ByGroup, attend
 from grpo_dual.model.packing import PackedBatch, flatten, join, pack, unpack
 from grpo_dual.model.policy import Policy
 
@@ -86,8 +85,9 @@ def test_several_prompts_of_different_length_share_a_batch(seed: int) -> None:
         assert lengths == [5, 9, 3, 7, 1, 2, 6]
 
 
+@pytest.mark.parametrize("layers", ["own", "transformers"])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_flat_row_is_plain_in_fp64(checkpointing: bool) -> None:
+def test_a_flat_row_is_plain_in_fp64(checkpointing: bool, layers: str) -> None:
     """Prompts of different length, groups of different size, in one row without mask or padding."""
     config = ModelConfig(
         dtype="float32",
@@ -96,10 +96,12 @@ def test_a_flat_row_is_plain_in_fp64(checkpointing: bool) -> None:
         device="cpu",
     )
     policy = tiny_models.policy(3, dtype=torch.float64, config=config)
+    assert policy.flat
+    if layers == "transformers":
+        tiny_models.without_own_layers(policy)
     groups = [group(1, 11, (5, 9, 3, 7)), group(2, 3, (1, 2)), group(3, 20, (6,))]
     truth = oracle(policy, groups)
     expected = gradients(policy, truth)
-    assert use_runs(policy.causal_lm)
     batch = flatten(groups)
     assert batch.input_ids.shape == (1, 67)  # 11 + 24 + 3 + 3 + 20 + 6
     logprobs = policy.token_stats(batch, temperature=1.0, chunk=7).logprobs
@@ -112,6 +114,31 @@ def test_a_flat_row_is_plain_in_fp64(checkpointing: bool) -> None:
     assert (plain - truth).abs().max() <= 1e-12
 
 
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_attention_by_group_is_attention_by_mask(scale: float | None) -> None:
+    """Of queries, keys and values too, where two heads share their keys."""
+    batch = flatten([group(1, 11, (5, 9, 3, 7)), group(2, 3, (1, 2)), group(3, 20, (6,))])
+    runs, generator = batch.runs, torch.Generator().manual_seed(0)
+    assert runs is not None
+    q, k, v = (
+        torch.randn(67, heads, 6, generator=generator, dtype=torch.float64).requires_grad_()
+        for heads in (4, 2, 2)
+    )
+    # Written out: softmax(s q k^T) v over what the mask lets through.
+    wide_k, wide_v = (part.repeat_interleave(2, 1) for part in (k, v))
+    products = torch.einsum("ihd,jhd->hij", q, wide_k) * (6**-0.5 if scale is None else scale)
+    weights = products.masked_fill(~batch.attention_mask()[0], -torch.inf).softmax(-1)
+    truth = torch.einsum("hij,jhd->ihd", weights, wide_v)
+    expected = torch.autograd.grad(truth.square().sum(), (q, k, v))
+    for found in (
+        ByGroup(runs.lengths(), torch.float64)(0, q, k, v, scale),
+        attend(q, k, v, runs, scale=scale),
+    ):
+        assert (found - truth).abs().max() <= 1e-12
+        got = torch.autograd.grad(found.square().sum(), (q, k, v))
+        assert all((a - b).abs().max() <= 1e-12 for a, b in zip(got, expected, strict=True))
+
+
 def test_a_prompts_keys_get_the_gradient_of_every_copy() -> None:
     batch = flatten([([7, 8], [[9], [10, 11]]), ([5], [[6]])])
     runs = batch.runs
@@ -121,6 +148,7 @@ def test_a_prompts_keys_get_the_gradient_of_every_copy() -> None:
     assert runs.query_ends.tolist() == [0, 2, 3, 5, 6, 7]
     assert runs.key_ends.tolist() == [0, 2, 5, 9, 10, 12]
     assert (runs.longest_query, runs.longest_key) == (2, 4)
+    assert runs.lengths() == [[2, 1, 2], [1, 1]]
     none = len(runs.key_index)
     assert runs.copies.tolist() == [
         [0, 2, 5],
@@ -283,7 +311,6 @@ def test_layers_of_the_llama_family_on_a_flat_row(family: str, checkpointing: bo
     truth = oracle(policy, groups)
     expected = gradients(policy, truth)
     policy.freeze_reference()
-    use_flat_layers(policy.body, policy.causal_lm.config)
     batch = flatten(groups)
     logprobs = policy.token_stats(batch, temperature=1.0, chunk=7).logprobs
     # 1e-6 of Qwen 3: its norms of single heads are computed in fp32 here as there.

@@ -2,13 +2,15 @@
 
 A dense mask makes attention of a row of S tokens cost S^2, most of it masked away, in a kernel that
 is not the fastest. Here each run of queries (a prompt, or a completion) meets just its own keys in
-one call of the variable-length flash kernel; a prompt's keys are gathered K + 1 times for it.
+one call of the variable-length flash kernel; a prompt's keys are gathered K + 1 times for it. Where
+that kernel is not to be had, groups are computed one by one (:class:`ByGroup`).
 
 Registered with Transformers as an attention implementation, so that it serves every model whose
 attention goes through its interface. Without runs it is Transformers' own SDPA.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,27 @@ NAME = "grpo_dual_runs"
 _MOST_HEAD_DIM = 256
 
 
+class RowAttention(Protocol):
+    """Attention on a flat row, whoever sees whom in it."""
+
+    def __call__(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None, /
+    ) -> Tensor:
+        """Attention of one layer.
+
+        Args:
+            layer: Its number.
+            q: [S, Hq, D].
+            k: [S, Hkv, D]; Hq is a multiple of Hkv.
+            v: As ``k``.
+            scale: Of the products; None: D^-1/2.
+
+        Returns:
+            [S, Hq, D].
+        """
+        ...
+
+
 def attention(
     module: nn.Module,
     query: Tensor,
@@ -31,7 +54,7 @@ def attention(
     attention_mask: Tensor | None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Transformers' attention interface; ``runs`` among the keywords asks for attention by runs.
+    """Transformers' attention interface; ``runs`` among the keywords: the row is flat.
 
     Args:
         module: The attention layer.
@@ -39,20 +62,24 @@ def attention(
         key: [B, Hkv, S, D].
         value: As ``key``.
         attention_mask: Unused with runs.
-        kwargs: ``runs``, ``scaling`` and what else SDPA takes.
+        kwargs: ``runs`` (:class:`Runs` or a :class:`RowAttention`), ``scaling`` and what else SDPA
+            takes.
 
     Returns:
         [B, S, Hq, D] and no weights.
     """
-    runs: Runs | None = kwargs.pop("runs", None)
+    runs: Runs | RowAttention | None = kwargs.pop("runs", None)
     if runs is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
-    return attend(q, k, v, runs, scale=kwargs.get("scaling"))[None], None
+    scale: float | None = kwargs.get("scaling")
+    if isinstance(runs, Runs):
+        return attend(q, k, v, runs, scale=scale)[None], None
+    return runs(int(getattr(module, "layer_idx")), q, k, v, scale)[None], None  # noqa: B009
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, runs: Runs, *, scale: float | None) -> Tensor:
-    """Attention of one flat row.
+    """Attention of one flat row by the kernel; off its ground by :class:`ByGroup`, its oracle.
 
     Args:
         q: [S, Hq, D].
@@ -64,10 +91,62 @@ def attend(q: Tensor, k: Tensor, v: Tensor, runs: Runs, *, scale: float | None) 
     Returns:
         [S, Hq, D].
     """
-    k, v = _gather(k, runs), _gather(v, runs)
     if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] <= _MOST_HEAD_DIM:
-        return flash_forward(q, k, v, runs, scale)[0]
-    return _one_by_one(q, k, v, runs, scale)
+        return flash_forward(q, _gather(k, runs), _gather(v, runs), runs, scale)[0]
+    return ByGroup(runs.lengths(), q.dtype, q.device)(0, q, k, v, scale)
+
+
+class ByGroup:
+    """Groups one by one in two calls each: the prompt, then its completions with a mask.
+
+    Nothing is gathered: what a group's tokens see stands in the row behind one another.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[Sequence[int]],
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Make the masks, once for all layers.
+
+        Args:
+            lengths: Of each group its prompt's tokens and those of its completions, if there are
+                any.
+            dtype: Of the queries.
+            device: Where they are.
+        """
+        self._lengths = lengths
+        self._sizes = [sum(own) for own in lengths]
+        self._masks = [_mask(own, dtype).to(device) if len(own) > 1 else None for own in lengths]
+
+    def __call__(self, _layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+        """See :class:`RowAttention`."""
+        outputs: list[Tensor] = []
+        groups = zip(*(part.split(self._sizes) for part in (q, k, v)), strict=True)
+        for own, (length, *_), mask in zip(groups, self._lengths, self._masks, strict=True):
+            one, two, three = (part.transpose(0, 1)[None] for part in own)
+            begin, rest = one[:, :, :length], one[:, :, length:]
+            keys, values = two[:, :, :length], three[:, :, :length]
+            mixed = F.scaled_dot_product_attention(
+                begin, keys, values, is_causal=True, scale=scale, enable_gqa=True
+            )
+            outputs.append(mixed[0].transpose(0, 1))
+            if mask is not None:
+                mixed = F.scaled_dot_product_attention(
+                    rest, two, three, attn_mask=mask, scale=scale, enable_gqa=True
+                )
+                outputs.append(mixed[0].transpose(0, 1))
+        return torch.cat(outputs)
+
+
+def _mask(lengths: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """[C, P + C] to be added: a group's C completion tokens see the prompt and their own."""
+    prompt, *completions = lengths
+    owner = torch.arange(len(completions)).repeat_interleave(torch.tensor(completions))
+    sees = (owner[:, None] == owner).tril_()
+    hidden = F.pad(~sees, (prompt, 0), value=False)
+    return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, -torch.inf)
 
 
 def flash_forward(
@@ -98,25 +177,6 @@ def flash_forward(
         scale=scale,
     )
     return found
-
-
-def _one_by_one(q: Tensor, k: Tensor, v: Tensor, runs: Runs, scale: float | None) -> Tensor:
-    """The oracle of the kernel, and the way of other devices and dtypes."""
-    outputs: list[Tensor] = []
-    queries, keys = runs.query_ends.tolist(), runs.key_ends.tolist()
-    for i in range(len(queries) - 1):
-        own = slice(keys[i], keys[i + 1])
-        parts = (
-            part.transpose(0, 1)[None] for part in (q[queries[i] : queries[i + 1]], k[own], v[own])
-        )
-        one, two, three = parts
-        count, length = one.shape[2], two.shape[2]
-        sees = torch.ones(count, length, dtype=torch.bool, device=q.device).tril(length - count)
-        mixed = F.scaled_dot_product_attention(
-            one, two, three, attn_mask=sees, scale=scale, enable_gqa=True
-        )
-        outputs.append(mixed[0].transpose(0, 1))
-    return torch.cat(outputs)
 
 
 def _gather(x: Tensor, runs: Runs) -> Tensor:

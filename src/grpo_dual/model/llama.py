@@ -7,7 +7,8 @@ gated unit are one kernel each (kernels.py); attention goes by runs and is saved
 of its prompts. The modules' own parameters are read, and Transformers' own forward is what
 everything but a flat row takes.
 
-On the CPU, and in other dtypes than 16 bit, the same layer is made of plain operations: the oracle.
+On the CPU, and in other dtypes than 16 bit, the same layer is made of plain operations: the CPU's
+way, and the kernels' oracle.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from grpo_dual.model.attention import attend, flash_forward
+from grpo_dual.model.attention import RowAttention, attend, flash_forward
 from grpo_dual.model.family import check_family
 from grpo_dual.model.joined import Joined
 from grpo_dual.model.packing import Runs
@@ -149,13 +150,14 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class FlatLayer:
     """One decoder layer on a flat row."""
 
-    def __init__(self, layer: Any, config: Any) -> None:
+    def __init__(self, layer: Any, config: Any, number: int) -> None:
         """Look at the modules of a layer.
 
         Raises:
             UnsupportedError: One is no plain linear layer.
         """
         attention, mlp = layer.self_attn, layer.mlp
+        self._number = number
         self._norms = (layer.input_layernorm.weight, layer.post_attention_layernorm.weight)
         self._eps = float(config.rms_norm_eps)
         self._qkv = Joined(attention.q_proj, attention.k_proj, attention.v_proj)
@@ -170,19 +172,36 @@ class FlatLayer:
         scale = float(getattr(attention, "scaling", dim**-0.5))
         self._heads = _Heads(queries, int(config.num_key_value_heads), dim, scale)
 
-    def __call__(self, x: Tensor, angles: tuple[Tensor, Tensor], runs: Runs) -> Tensor:
-        """[1, S, d] of [1, S, d]; ``angles``: cosine and sine, [1, S, D] each."""
+    def __call__(
+        self,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor],
+        runs: Runs | RowAttention,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        """[1, S, d] of [1, S, d].
+
+        Args:
+            x: States.
+            angles: Cosine and sine, [1, S, D] each.
+            runs: Who sees whom.
+            wanted: [N] tokens whose states are asked for, in the last layer; None: all.
+        """
         flat = x[0]
         mixed = self._attend(self._qkv(rms_norm(flat, self._norms[0], self._eps)), angles, runs)
+        if wanted is not None:
+            flat, mixed = flat[wanted], mixed[wanted]
         flat = flat + self._output(mixed)
         both = self._gate_up(rms_norm(flat, self._norms[1], self._eps))
         return (flat + self._down(_gate(both)))[None]
 
-    def _attend(self, qkv: Tensor, angles: tuple[Tensor, Tensor], runs: Runs) -> Tensor:
+    def _attend(
+        self, qkv: Tensor, angles: tuple[Tensor, Tensor], runs: Runs | RowAttention
+    ) -> Tensor:
         """[S, Hq D]."""
         heads = self._heads
         cos, sin = (angle[0] for angle in angles)
-        if _by_kernel(qkv) and self._head_norms == (None, None):
+        if isinstance(runs, Runs) and _by_kernel(qkv) and self._head_norms == (None, None):
             mixed: Tensor = _Attention.apply(qkv, cos, sin, runs, heads)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
             return mixed
         q, k, v = heads.split(qkv)
@@ -190,7 +209,9 @@ class FlatLayer:
             q = rms_norm(q, self._head_norms[0], self._eps)
             k = rms_norm(k, self._head_norms[1], self._eps)
         q, k = (rotate(part, cos[:, None], sin[:, None]) for part in (q, k))
-        return attend(q, k, v, runs, scale=heads.scale).flatten(1)
+        if isinstance(runs, Runs):
+            return attend(q, k, v, runs, scale=heads.scale).flatten(1)
+        return runs(self._number, q, k, v, heads.scale).flatten(1)
 
 
 def _gate(both: Tensor) -> Tensor:
@@ -208,16 +229,18 @@ def use_flat_layers(body: Any, config: Any) -> None:
         UnsupportedError: The model is not of the family; nothing is changed.
     """
     check_family(body, config)
-    layers = [FlatLayer(layer, config) for layer in body.layers]
+    layers = [FlatLayer(layer, config, number) for number, layer in enumerate(body.layers)]
     for layer, flat in zip(body.layers, layers, strict=True):
-        layer.forward = MethodType(_forward(flat), layer)
+        layer.forward = MethodType(_forward(flat, last=flat is layers[-1]), layer)
 
 
-def _forward(flat: FlatLayer) -> Any:
+def _forward(flat: FlatLayer, *, last: bool) -> Any:
     def forward(self: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        runs: Runs | None = kwargs.get("runs")
+        runs: Runs | RowAttention | None = kwargs.get("runs")
         if runs is None:
             return type(self).forward(self, hidden_states, *args, **kwargs)
-        return flat(hidden_states, kwargs["position_embeddings"], runs)
+        # Behind attention nobody asks for the other tokens of the last layer.
+        wanted = kwargs.get("wanted") if last else None
+        return flat(hidden_states, kwargs["position_embeddings"], runs, wanted)
 
     return forward

@@ -45,6 +45,16 @@ class Runs:
     longest_query: int
     longest_key: int
 
+    def lengths(self) -> list[list[int]]:
+        """Of each group its prompt's tokens and those of its completions."""
+        groups: list[list[int]] = []
+        queries, keys = self.query_ends.diff().tolist(), self.key_ends.diff().tolist()
+        for own, seen in zip(queries, keys, strict=True):
+            if own == seen:  # a completion sees its prompt too, of one token at least
+                groups.append([])
+            groups[-1].append(own)
+        return groups
+
     def to(self, device: torch.device | str) -> "Runs":
         """The same on another device."""
         return Runs(

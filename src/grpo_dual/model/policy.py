@@ -19,14 +19,14 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from grpo_dual.config.schema import ModelConfig
 from grpo_dual.errors import ModelError
-from grpo_dual.model.attention import use_runs
+from grpo_dual.model.attention import ByGroup, RowAttention, use_runs
 from grpo_dual.model.checks import check_architecture, check_forward
 from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.head import Processor, TokenStats, project, token_stats
 from grpo_dual.model.llama import use_flat_layers
 from grpo_dual.model.loading import TRAINED, attach_lora, eos_ids, load_base, resolve_device
 from grpo_dual.model.lora import use_products
-from grpo_dual.model.packing import PackedBatch
+from grpo_dual.model.packing import PackedBatch, Runs
 
 REFERENCE = "reference"
 
@@ -52,7 +52,8 @@ class Policy:
         tokenizer: its tokenizer.
         config: what it was loaded from.
         device: where its weights are.
-        flat: can score flat rows (attention by runs) fast: 16 bit on CUDA.
+        window: length up to which its attention is full; None: whatever the length.
+        flat: can score flat rows (attention by runs) fast: 16 bit on CUDA, any on the CPU.
         layers: how training passes compute the decoder's layers: all of a layer in few kernels
             (``fused``), by Transformers with LoRA products in the model's dtype (``joined``), or by
             Transformers and PEFT (``peft``).
@@ -72,7 +73,7 @@ class Policy:
         self.body = _body(causal_lm)
         self._head = _head(causal_lm)
         self.device: torch.device = self._head.weight.device
-        self._window = check_architecture(causal_lm.config)
+        self.window = check_architecture(causal_lm.config)
         self._trained = [
             (name, parameter)
             for name, parameter in model.named_parameters()
@@ -80,7 +81,8 @@ class Policy:
         ]
         model.eval()
         half = causal_lm.dtype in (torch.bfloat16, torch.float16)
-        self.flat = half and self.device.type == "cuda" and use_runs(causal_lm)
+        on_cpu = self.device.type == "cpu"
+        self.flat = (on_cpu or (half and self.device.type == "cuda")) and use_runs(causal_lm)
         self.layers: Literal["fused", "joined", "peft"] = "peft"
         if half and use_products(model):
             self.layers = "joined"
@@ -109,18 +111,52 @@ class Policy:
 
     def hidden_states(self, batch: PackedBatch) -> Tensor:
         """[N, D] states that predict the batch's completion tokens (the body without its head)."""
-        if self._window is not None:
-            self._check_window(int(batch.position_ids.max()) + 1, self._window)
-        by_mask = batch.runs is None
+        if self.window is not None:
+            self._check_window(int(batch.position_ids.max()) + 1, self.window)
+        if batch.runs is not None:
+            runs = batch.runs
+            if self.device.type == "cpu":
+                runs = ByGroup(runs.lengths(), self.causal_lm.dtype)
+            return self.flat_states(
+                batch.input_ids[0], batch.position_ids[0], runs, batch.hidden_index
+            )
         output = self.body(
             input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask() if by_mask else None,
+            attention_mask=batch.attention_mask(),
             position_ids=batch.position_ids,
             use_cache=False,
-            **({} if by_mask else {"runs": batch.runs}),
         )
         hidden: Tensor = output.last_hidden_state
         return hidden.reshape(-1, hidden.shape[-1])[batch.hidden_index]
+
+    def flat_states(
+        self,
+        ids_S: Tensor,
+        positions_S: Tensor,
+        runs: Runs | RowAttention,
+        wanted_N: Tensor | None = None,
+    ) -> Tensor:
+        """[N, D] final states of a flat row's tokens; for a policy that is ``flat``.
+
+        Args:
+            ids_S: token ids.
+            positions_S: rotary positions.
+            runs: who sees whom.
+            wanted_N: places in the row; None: all S.
+        """
+        output = self.body(
+            input_ids=ids_S[None],
+            # Nobody reads it; without one Transformers would make a mask of S^2 places.
+            attention_mask=ids_S.new_ones(1, 1, 1, 1, dtype=torch.bool),
+            position_ids=positions_S[None],
+            use_cache=False,
+            runs=runs,
+            wanted=wanted_N,
+        )
+        states: Tensor = output.last_hidden_state[0]
+        if wanted_N is None or self.layers == "fused":  # these leave the others out
+            return states
+        return states[wanted_N]
 
     def token_stats(
         self,

@@ -65,7 +65,7 @@ def pair_sample(
 
 
 def pair_batch(samples: Sequence[PairSample], *, flat: bool = False) -> PackedBatch:
-    """One row ``[prompt | y+ | y- | pad]`` per sample, or one flat row of all (16 bit on CUDA)."""
+    """One row ``[prompt | y+ | y- | pad]`` per sample, or one flat row of all."""
     rows = [(s.prompt_ids, (s.accepted_ids, s.rejected_ids)) for s in samples]
     return flatten(rows) if flat else pack(rows, PAD_ID, multiple_of=ROW_MULTIPLE)
 

@@ -321,7 +321,7 @@ def test_a_sliding_window_is_a_limit_not_a_surprise() -> None:
     settings.sliding_window = 8
     assert check_architecture(settings) == 8
     policy = tiny_models.policy(0)
-    policy._window = 8
+    policy.window = 8
     assert policy.hidden_states(pack([([4] * 5, [[5, 6, 7]])], 0)).shape == (3, 32)
     with pytest.raises(ModelError, match="9 tokens is longer than this model's attention window"):
         policy.hidden_states(pack([([4] * 5, [[5, 6, 7, 8]])], 0))

@@ -1,10 +1,10 @@
-"""Completions from the trainer's own weights, through the model's forward pass and key-value cache.
+"""Completions from the trainer's own weights, token by token through the model's forward pass.
 
-A loop of our own instead of ``generate``: each prompt is computed once and its cache repeated K
-times, finished sequences leave the batch, logits come from the same fp32 head product that training
-scores with, and the log-prob of each token is gathered as it is drawn, so nothing of size [time,
-batch, vocabulary] exists. ``generate`` is the oracle in the tests. Everything random comes from
-torch's global generator, which the caller seeds; on the CPU the same seed gives the same bits.
+A loop of our own instead of ``generate``: each prompt is computed once for its K completions,
+finished sequences leave the batch, logits come from the same fp32 head product that training scores
+with, and the log-prob of each token is gathered as it is drawn, so nothing of size [time, batch,
+vocabulary] exists. ``generate`` is the oracle in the tests. Everything random comes from torch's
+global generator, which the caller seeds; on the CPU the same seed gives the same bits.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from grpo_dual.config.schema import SamplingConfig
 from grpo_dual.errors import NumericsError
 from grpo_dual.model.policy import Policy
 from grpo_dual.model.processors import keep_mask, penalise
 from grpo_dual.rollouts.engine import Codec
+from grpo_dual.rollouts.passes import choose_pass
 from grpo_dual.types import Prompt, Rollout, RolloutGroup
 
 
@@ -88,16 +88,12 @@ class _Wave:
         """Draw ``k`` completions of every prompt; rollouts in prompt order."""
         limit = self._sampling.max_new_tokens
         count = len(prompts) * k
-        ids, mask = self._pad_left(prompts)
-        lengths = mask.sum(1)
-        cache = DynamicCache()
-        logits = self._forward(ids, mask, (mask.cumsum(1) - 1).clamp_min(0), cache)
-        seen = self._seen(ids, mask, logits.shape[1], k) if self._penalises else None
-        cache.batch_repeat_interleave(k)
-        logits, mask, lengths = (t.repeat_interleave(k, 0) for t in (logits, mask, lengths))
-
-        active = torch.arange(count, device=ids.device)
-        tokens = torch.full((count, limit), self._codec.pad_id, device=ids.device)
+        passes = choose_pass(self._policy, prompts, k, limit, self._codec.pad_id)
+        logits = passes.prompts()
+        seen = self._seen(prompts, logits, k) if self._penalises else None
+        logits = logits.repeat_interleave(k, 0)
+        active = torch.arange(count, device=logits.device)
+        tokens = torch.full((count, limit), self._codec.pad_id, device=logits.device)
         logprobs = logits.new_zeros(count, limit)
         kept: list[list[tuple[int, ...]]] = [[] for _ in range(count)]
         for step in range(limit):
@@ -115,37 +111,17 @@ class _Wave:
                 seen.scatter_(1, fresh[:, None], True)
             if remaining < len(active):
                 where = going.nonzero().squeeze(1)
-                cache.batch_select_indices(where)
-                active, fresh, mask, lengths = (t[where] for t in (active, fresh, mask, lengths))
+                active, fresh = active[where], fresh[where]
                 seen = None if seen is None else seen[where]
-            mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)
-            logits = self._forward(fresh[:, None], mask, lengths[:, None] + step, cache)
+            logits = passes.tokens(fresh, active, step)
         return self._collect(tokens.tolist(), logprobs.tolist(), kept)
 
-    def _pad_left(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        width = max(len(prompt) for prompt in prompts)
-        pad = self._codec.pad_id
-        ids = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
-        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        device = self._policy.device
-        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-    def _seen(self, ids: Tensor, mask: Tensor, vocabulary: int, k: int) -> Tensor:
-        """[B, V] bool of the ids in each prompt; unlike in ``generate``, padding does not count."""
-        seen = torch.zeros(len(ids), vocabulary + 1, dtype=torch.bool, device=ids.device)
-        seen.scatter_(1, ids.masked_fill(mask == 0, vocabulary), True)
-        return seen[:, :vocabulary].repeat_interleave(k, 0)
-
-    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
-        """[B, V] logits after the last token of each row."""
-        output = self._policy.body(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        return self._policy.logits(output.last_hidden_state[:, -1])
+    def _seen(self, prompts: Sequence[Sequence[int]], logits: Tensor, k: int) -> Tensor:
+        """[P K, V] bool of the ids in each prompt."""
+        seen = torch.zeros_like(logits, dtype=torch.bool)
+        for row, prompt in zip(seen, prompts, strict=True):
+            row[torch.tensor(prompt, device=row.device)] = True
+        return seen.repeat_interleave(k, 0)
 
     def _draw(self, logits: Tensor, seen: Tensor | None, step: int) -> _Draw:
         if self._greedy:

@@ -20,7 +20,7 @@ from grpo_dual.diagnosis.journal import append
 from grpo_dual.diagnosis.page import paragraph, remedy_text
 from grpo_dual.diagnosis.reading import STOPPED, read_run
 from grpo_dual.diagnosis.remedies import Prescription
-from grpo_dual.errors import CheckpointError, GrpoDualError, JudgeError
+from grpo_dual.errors import CheckpointError, DataError, GrpoDualError, JudgeError
 from grpo_dual.evaluation.table import show
 from grpo_dual.judges.ledger import LEDGER
 from grpo_dual.metrics.names import better, columns
@@ -170,7 +170,12 @@ def _write_why(folder: Path, error: GrpoDualError) -> None:
 
 def _last_words(console: Console, folder: Path) -> None:
     """What the doctor makes of the error that stopped the run."""
-    for found in examine(read_run(folder)):
+    try:
+        history = read_run(folder)
+    except DataError as error:  # damaged, which may well be what stopped it: that is told anyway
+        console.print(f"doctor: {error}", markup=False, highlight=False, soft_wrap=True)
+        return
+    for found in examine(history):
         if found.severity is Severity.ACT:
             console.print(paragraph(found), markup=False, highlight=False, soft_wrap=True)
 

@@ -20,10 +20,12 @@ demo: $(STAMP)  ## Train the embedded model on its synthetic world and print bef
 test: check  ## Every check, then every test that needs no GPU and no minutes
 	$(BIN)/python -m pytest -n 2 -m "not gpu and not slow"
 
-evidence: $(STAMP)  ## Slow: three seeds of demo and collapse against their criteria, kills, judges that fail
+evidence: $(STAMP)  ## Slow: seeds of demo and collapse, every fault against the doctor, kills, judges that fail
 	$(BIN)/python -m pytest -m "slow and not gpu" || test $$? -eq 5
 	$(BIN)/python scripts/seeds.py --out runs/seeds
 	$(BIN)/python scripts/figure_collapse.py --out runs/collapse
+	$(BIN)/python scripts/fault_suite.py --out runs/faults
+	$(BIN)/python scripts/doctor_acts.py --out runs/acts
 	$(BIN)/python scripts/kill_resume.py
 	$(BIN)/python scripts/judge_faults.py
 	$(BIN)/python scripts/judge_training.py

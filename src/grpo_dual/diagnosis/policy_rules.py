@@ -233,7 +233,11 @@ def kl_runaway(history: History, objective: str) -> Iterator[Finding]:
     beta = history.of(names.BETA, objective)
     adaptive = history.setting(f"objectives.{objective}.kl.adaptive")
     first = history.number(f"objectives.{objective}.kl.beta") or 0.0
-    free = bool(history.config) and not adaptive and first < 0.03
+    free = bool(history.config) and not adaptive and first < LIMITS.held
+    right = history.of(health.RIGHT_FRAC, objective)
+    chosen = bool(history.config) and not adaptive and not free
+    if chosen and right and not _rising(right.last(5), right.first(5), by=0.05):
+        return  # a constant beta asks for no target; what it costs is seen when right answers fall
     yield finding(
         "kl-runaway",
         objective,
@@ -244,7 +248,7 @@ def kl_runaway(history: History, objective: str) -> Iterator[Finding]:
             f"KL {show(kl.last(3))} nats per token, target {show(target)} (act above {show(act)})",
             f"beta {show(beta.last(3))}"
             + (f", {'adaptive' if adaptive else 'constant'}" if history.config else ""),
-            f"right {percent(history.of(health.RIGHT_FRAC, objective).last(3))}",
+            f"right {percent(right.first(3))} at the start, {percent(right.last(3))} now",
         ],
         "Let beta follow KL, from a value that is felt.",
         confidence=0.8 if free else 0.45,
@@ -374,8 +378,8 @@ def _held(
     return {f"{prefix}beta": felt}
 
 
-def _rising(before: float | None, now: float | None) -> bool:
-    return before is not None and now is not None and now > before + 0.1
+def _rising(before: float | None, now: float | None, *, by: float = 0.1) -> bool:
+    return before is not None and now is not None and now > before + by
 
 
 RULES = (

@@ -35,6 +35,8 @@ class Thresholds:
     kl_act: float = 4.4
     kl_absolute: float = 0.5
     """Nats per token, whatever the target."""
+    held: float = 0.01
+    """A constant beta below this holds nothing."""
     kl_jump: float = 0.25
     """Nats per token gained within one step."""
     unscored: float = 0.25

@@ -172,7 +172,7 @@ class TestScore:
 
     def test_ctrl_c_and_again_pays_for_nothing_twice(self, tmp_path: Path):
         path, out = completions(tmp_path, count=40), tmp_path / "out.jsonl"
-        with JudgeServer("openai", reference(), delay=0.2) as server:
+        with JudgeServer("openai", reference(), delay=0.6) as server:
             config = run_file(tmp_path, {"judge": judge_section(server)})
             command = [sys.executable, "-m", "grpo_dual", "judge", "score", str(path)]
             command += ["--config", str(config), "--out", str(out)]

@@ -6,6 +6,7 @@ from functools import cache
 
 from grpo_dual.diagnosis import (
     data_rules,
+    drift_rules,
     foreign_policy_rules,
     foreign_reward_rules,
     foreign_sampler_rules,
@@ -16,17 +17,24 @@ from grpo_dual.diagnosis.history import History
 from grpo_dual.diagnosis.rule import Rule
 from grpo_dual.types import Finding, Severity
 
-RULES: tuple[Rule, ...] = (*policy_rules.RULES, *reward_rules.RULES, *data_rules.RULES)
+RULES: tuple[Rule, ...] = (
+    *policy_rules.RULES,
+    *drift_rules.RULES,
+    *reward_rules.RULES,
+    *data_rules.RULES,
+)
 """For runs of this package."""
 FOREIGN_RULES: tuple[Rule, ...] = (
     *foreign_policy_rules.RULES,
+    *drift_rules.RULES,
     *foreign_reward_rules.RULES,
     *foreign_sampler_rules.RULES,
 )
 """For files from elsewhere, which lack what the others lean on."""
 
 _EVERYTHING_BELOW = (
-    "entropy-collapse", "template-collapse", "reward-hacking", "kl-runaway", "dead-rewards",
+    "entropy-collapse", "entropy-rise", "template-collapse", "reward-hacking", "kl-runaway",
+    "dead-rewards",
     "length-hacking", "pays-for-filler", "completion-truncation", "parser-mismatch",
     "learning-rate", "wrong-chat-template", "gradient-conflict",
 )  # fmt: skip
@@ -37,10 +45,10 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "prompt-truncation": ("template-collapse", "entropy-collapse", "pays-for-filler"),
     "completion-truncation": ("parser-mismatch", "wrong-chat-template", "reward-hacking"),
     "learning-rate": (
-        "entropy-collapse", "template-collapse", "kl-runaway", "parser-mismatch",
+        "entropy-collapse", "entropy-rise", "template-collapse", "kl-runaway", "parser-mismatch",
         "completion-truncation", "reward-hacking", "dead-rewards", "length-hacking",
     ),
-    "kl-runaway": ("entropy-collapse", "reward-hacking"),
+    "kl-runaway": ("entropy-collapse", "entropy-rise", "reward-hacking"),
     "pays-for-filler": (
         "template-collapse", "entropy-collapse", "reward-hacking", "length-hacking",
     ),

@@ -48,6 +48,7 @@ NEEDS: _Needs = {
         Need((names.ENTROPY, health.RIGHT_FRAC)),
         Need((names.ENTROPY, names.SOLVED_FRAC)),
     ),
+    "entropy-rise": (Need((names.ENTROPY,)),),
     "template-collapse": (Need((health.TEMPLATE_FRAC, names.EVASION_ANSWERABLE)),),
     "forced-length": (Need((names.GEN_LEN,), settings=("rollout.sampling.min_new_tokens",)),),
     "sampling-mismatch": (Need(settings=("rollout.sampling.top_k", "rollout.sampling.top_p")),),

@@ -21,6 +21,8 @@ class Thresholds:
     """Of H0."""
     entropy_warn: float = 0.5
     """Of H0."""
+    entropy_high: float = 1.5
+    """Of H0."""
     template: float = 0.5
     """Share of completions to answerable prompts with one common start."""
     evasion: float = 0.5

@@ -9,7 +9,7 @@ import pytest
 import torch
 from made_histories import made, steps
 
-from grpo_dual.diagnosis import data_rules, policy_rules, reward_rules
+from grpo_dual.diagnosis import data_rules, drift_rules, policy_rules, reward_rules
 from grpo_dual.diagnosis.history import History
 from grpo_dual.diagnosis.rule import Rule
 from grpo_dual.errors import DataError, NumericsError
@@ -127,6 +127,28 @@ def policy_cases() -> Iterator[Case]:
         made(changes={f"{SAMPLING}temperature": 0.5}, **twins, duplicate_frac_f=0.9),
     )
     yield Case(rule, "a wide nucleus off", made(3, entropy_f=1.0, entropy_sampling_f=1.0))
+
+
+def drift_cases() -> Iterator[Case]:
+    rule = drift_rules.entropy_rise
+    # H0 1 nat. Two flat rows, a jump by x, flat again: the mean moving range of n rows is
+    # x / (n - 1); the EWMA behind the jump approaches 1 + x, 3 sigma of it are one sigma.
+    risen = steps((1.0, 2), (1.6, 6))
+    yield Case(
+        rule,
+        "risen, right fell",
+        made(entropy_f=risen, right_frac_f=steps((0.5, 3), (0.2, 5))),
+        ACT,
+    )
+    yield Case(rule, "risen, right as before", made(entropy_f=risen, right_frac_f=0.4), WARN)
+    yield Case(rule, "risen, right unknown", made(entropy_f=risen), WARN)
+    yield Case(
+        rule, "exploring and finding", made(entropy_f=risen, right_frac_f=steps((0.2, 3), (0.6, 5)))
+    )
+    yield Case(rule, "1.5 of H0", made(entropy_f=steps((1.0, 2), (1.5, 6))))
+    yield Case(rule, "two rows", made(entropy_f=steps((1.0, 6), (1.6, 2))))
+    # Ten rows that swing by 2: sigma 1.8, so that the EWMA's rise of 1 is noise.
+    yield Case(rule, "noise", made(entropy_f=(1.0, 1.0, 3.0, 1.0, 3.0, 1.0, 3.0, 1.6, 1.6, 1.6)))
 
 
 def movement_cases() -> Iterator[Case]:
@@ -411,6 +433,7 @@ def balance_cases() -> Iterator[Case]:
 
 CASES = (
     *policy_cases(),
+    *drift_cases(),
     *movement_cases(),
     *numerics_cases(),
     *reward_cases(),

@@ -336,7 +336,7 @@ def test_examination_asks_every_rule_about_every_objective():
         ("kl-runaway", H),
         ("numerics", None),
     }
-    assert len(RULES) == 24
+    assert len(RULES) == 25
 
 
 def test_a_patch_holds_only_what_it_changes():

@@ -87,7 +87,7 @@ def test_a_log_of_trl() -> None:
     found = {m.code: m for m in missing(read_csv(HERE / "trl_log.csv"))}
     assert set(NEEDS) - set(found) == {
         "entropy-collapse", "learning-rate", "kl-runaway", "kl-frozen", "numerics", "dead-rewards",
-        "cancelling-rewards", "length-hacking", "completion-truncation",
+        "cancelling-rewards", "length-hacking", "completion-truncation", "entropy-rise",
     }  # fmt: skip
     assert found["template-collapse"].says == (
         "template-collapse: needs template_frac_*, evasion_answerable_rate_*"

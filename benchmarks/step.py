@@ -32,7 +32,8 @@ from grpo_dual.train.batch import (
     pack_groups,
     score_groups,
 )
-from grpo_dual.train.step import Update, Updater
+from grpo_dual.train.step import Updater
+from grpo_dual.train.update import Update
 from grpo_dual.types import RolloutGroup, Score
 
 NAMES = ("fairness", "hallucination")

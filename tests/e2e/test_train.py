@@ -25,7 +25,8 @@ from grpo_dual.train.learning import limit_of, pack
 from grpo_dual.train.objectives import begin_scoring
 from grpo_dual.train.run import train
 from grpo_dual.train.scoring import ScoredBatches
-from grpo_dual.train.step import Update, Updater
+from grpo_dual.train.step import Updater
+from grpo_dual.train.update import Update
 from grpo_dual.train.wiring import Parts, build
 from grpo_dual.types import RolloutGroup, Score
 from short_runs import numbers, objective, only_run, rows

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import lzma
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,16 @@ import yaml
 
 from faults.catalogue import BASE, Case
 from grpo_dual.config.load import load_config
-from grpo_dual.diagnosis.history import History
-from grpo_dual.diagnosis.reading import history_document, read_run, revive
+from grpo_dual.diagnosis.history import History, Sample, Value
+from grpo_dual.diagnosis.journal import finding, row
+from grpo_dual.diagnosis.reading import read_run
 from grpo_dual.errors import GrpoDualError
 from grpo_dual.train.run import train
+
+DIGITS = 5
+"""Significant digits of a history that is kept as a document."""
+KEPT_SAMPLES = 24
+"""Latest completions of each objective that are kept."""
 
 
 def settings(case: Case, seed: int, out: Path) -> dict[str, Any]:
@@ -57,3 +64,49 @@ def load(path: Path) -> dict[str, History]:
     """What ``save`` wrote."""
     documents = json.loads(lzma.decompress(path.read_bytes()))
     return {name: revive(document) for name, document in documents.items()}
+
+
+def history_document(history: History) -> dict[str, Any]:
+    """A history as JSON, numbers rounded to ``DIGITS``, only the latest completions."""
+    samples = [
+        s
+        for name in history.objectives
+        for s in [own for own in history.samples if own.objective == name][-KEPT_SAMPLES:]
+    ]
+    return {
+        "objectives": list(history.objectives),
+        "steps": list(history.steps),
+        "columns": {k: [_rounded(v) for v in own] for k, own in history.columns.items()},
+        "config": history.config,
+        "evaluations": {str(s): e for s, e in history.evaluations.items()},
+        "samples": [
+            [s.step, s.objective, s.prompt, s.completion, s.verdict, s.total] for s in samples
+        ],
+        "baseline": dict(history.baseline),
+        "ended": history.ended,
+        "before": [row(f, "preflight") for f in history.before],
+    }
+
+
+def revive(document: Mapping[str, Any]) -> History:
+    """What ``history_document`` made."""
+    return History(
+        objectives=tuple(document["objectives"]),
+        steps=tuple(document["steps"]),
+        columns={
+            key: tuple(float(v) if isinstance(v, str) else v for v in own)
+            for key, own in document["columns"].items()
+        },
+        config=document["config"],
+        evaluations={int(s): e for s, e in document["evaluations"].items()},
+        samples=tuple(Sample(*own) for own in document["samples"]),
+        baseline=document["baseline"],
+        ended=document["ended"],
+        before=tuple(map(finding, document.get("before", ()))),
+    )
+
+
+def _rounded(value: Value) -> float | str | None:
+    if value is None or not math.isfinite(value):
+        return None if value is None else repr(value)
+    return float(f"{value:.{DIGITS}g}")

@@ -15,8 +15,8 @@ from grpo_dual.judges import counting
 from grpo_dual.judges import estimate as arithmetic
 from grpo_dual.judges.estimate import Amount, Asked, Load, Ratio
 from grpo_dual.judges.measure import Sample, kept, kept_ratio, sample
-from grpo_dual.train.probe import Rehearsal, foresee, rehearse
 from grpo_dual.train.progress import Progress
+from grpo_dual.train.rehearsal import Rehearsal, foresee, rehearse
 
 _PROBE_SECONDS = 300.0
 """For the steps of a rehearsal that is not told how many."""

@@ -9,7 +9,7 @@ from grpo_dual.diagnosis.control import (
     p_chart_limit,
 )
 from grpo_dual.diagnosis.history import History
-from grpo_dual.diagnosis.rule import LIMITS, finding, percent, show
+from grpo_dual.diagnosis.rule import LIMITS, cut, finding, percent, show
 from grpo_dual.metrics import health, names
 from grpo_dual.types import Finding, Severity
 
@@ -19,17 +19,14 @@ _NO_PROMPT_FITS = "raise rollout.max_prompt_tokens"
 
 def prompt_truncation(history: History, objective: str) -> Iterator[Finding]:
     """Documents are cut to fit, and with them what the answer needs."""
-    cut = history.of(names.TRUNC_FRAC, objective)
+    shortened = history.of(names.TRUNC_FRAC, objective)
     none_fits = (
         history.ended is not None
         and _NO_PROMPT_FITS in history.ended
         and f"objectives.{objective}:" in history.ended
     )
-    if none_fits or in_a_row(cut, lambda c: c > LIMITS.cut_act):
-        severity = Severity.ACT
-    elif in_a_row(cut, lambda c: c > LIMITS.cut_warn):
-        severity = Severity.WARN
-    else:
+    severity = Severity.ACT if none_fits else cut(shortened)
+    if severity is None:
         return
     limit = history.number("rollout.max_prompt_tokens") or 0
     yield finding(
@@ -41,8 +38,8 @@ def prompt_truncation(history: History, objective: str) -> Iterator[Finding]:
         [
             history.ended or ""
             if none_fits
-            else f"{percent(cut.last(3))} of the prompts are shortened to {_limit(limit)} (warn "
-            f"above {percent(LIMITS.cut_warn)}, act above {percent(LIMITS.cut_act)})",
+            else f"{percent(shortened.last(3))} of the prompts are shortened to {_limit(limit)} "
+            f"(warn above {percent(LIMITS.cut_warn)}, act above {percent(LIMITS.cut_act)})",
             f"evasions on answerable prompts "
             f"{percent(history.of(names.EVASION_ANSWERABLE, objective).last(3))}",
         ],
@@ -56,12 +53,9 @@ def prompt_truncation(history: History, objective: str) -> Iterator[Finding]:
 
 def completion_truncation(history: History, objective: str) -> Iterator[Finding]:
     """Completions end at the limit, not where they would."""
-    cut = history.of(names.COMPLETION_TRUNC_FRAC, objective)
-    if in_a_row(cut, lambda c: c > LIMITS.cut_act):
-        severity = Severity.ACT
-    elif in_a_row(cut, lambda c: c > LIMITS.cut_warn):
-        severity = Severity.WARN
-    else:
+    unfinished = history.of(names.COMPLETION_TRUNC_FRAC, objective)
+    severity = cut(unfinished)
+    if severity is None:
         return
     limit = history.number("rollout.sampling.max_new_tokens") or 0
     length = history.of(names.GEN_LEN, objective)
@@ -72,9 +66,9 @@ def completion_truncation(history: History, objective: str) -> Iterator[Finding]
         severity,
         "Completions are cut by the limit, and what they would have said is judged as missing.",
         [
-            f"{percent(cut.last(3))} of the completions reach {_limit(limit)} without an EOS "
-            f"(warn above {percent(LIMITS.cut_warn)}, act above {percent(LIMITS.cut_act)}; at the "
-            f"start {percent(cut.first(3))})",
+            f"{percent(unfinished.last(3))} of the completions reach {_limit(limit)} without an "
+            f"EOS (warn above {percent(LIMITS.cut_warn)}, act above {percent(LIMITS.cut_act)}; "
+            f"at the start {percent(unfinished.first(3))})",
             f"mean length {show(length.first(3))} tokens at the start, {show(length.last(3))} now",
         ],
         "Raise the limit, and look first whether EOS is sampled at all (repetition penalty, chat "

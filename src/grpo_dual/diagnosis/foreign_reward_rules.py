@@ -10,7 +10,7 @@ from itertools import pairwise
 from grpo_dual.diagnosis.control import in_a_row, trend
 from grpo_dual.diagnosis.foreign import SETTINGS
 from grpo_dual.diagnosis.history import History, Series
-from grpo_dual.diagnosis.rule import LIMITS, finding, percent, show
+from grpo_dual.diagnosis.rule import LIMITS, cut, finding, percent, show
 from grpo_dual.metrics import names
 from grpo_dual.types import Finding, Severity
 
@@ -188,8 +188,8 @@ def length_hacking(history: History, objective: str) -> Iterator[Finding]:
         return
     moved = trend(reward)
     paid = [p for p in parts(history) if (r := _together(p.mean, length)) is not None and r > _PAYS]
-    cut = history.of(names.COMPLETION_TRUNC_FRAC, objective)
-    at_limit = _cut(cut) is Severity.ACT and (cut.first(3) or 0.0) < LIMITS.cut_warn
+    share = history.of(names.COMPLETION_TRUNC_FRAC, objective)
+    at_limit = cut(share) is Severity.ACT and (share.first(3) or 0.0) < LIMITS.cut_warn
     if paid and at_limit:
         severity = Severity.ACT
     else:
@@ -209,7 +209,7 @@ def length_hacking(history: History, objective: str) -> Iterator[Finding]:
                 f"{show(_together(p.mean, length))})"
                 for p in paid
             ),
-            *([f"{percent(cut.last(3))} have grown to the limit"] if at_limit else []),
+            *([f"{percent(share.last(3))} have grown to the limit"] if at_limit else []),
         ],
         "Compare short with long completions that are right; if length itself is paid, take that "
         "reward out or penalise length.",
@@ -219,8 +219,8 @@ def length_hacking(history: History, objective: str) -> Iterator[Finding]:
 
 def completion_truncation(history: History, objective: str) -> Iterator[Finding]:
     """Completions end at the limit, not where they would."""
-    cut = history.of(names.COMPLETION_TRUNC_FRAC, objective)
-    severity = _cut(cut)
+    share = history.of(names.COMPLETION_TRUNC_FRAC, objective)
+    severity = cut(share)
     if severity is None:
         return
     length, ended = (
@@ -234,9 +234,9 @@ def completion_truncation(history: History, objective: str) -> Iterator[Finding]
         severity,
         "Completions are cut by the limit, and what they would have said is judged as missing.",
         [
-            f"{percent(cut.last(3))} of the completions reach the limit (warn above "
+            f"{percent(share.last(3))} of the completions reach the limit (warn above "
             f"{percent(LIMITS.cut_warn)}, act above {percent(LIMITS.cut_act)}; at the start "
-            f"{percent(cut.first(3))})",
+            f"{percent(share.first(3))})",
             f"mean length {show(length.first(3))} tokens at the start, {show(length.last(3))} now"
             + (f"; of those that ended {show(ended.last(3))}" if ended else ""),
         ],
@@ -249,8 +249,8 @@ def completion_truncation(history: History, objective: str) -> Iterator[Finding]
 
 def prompt_truncation(history: History, objective: str) -> Iterator[Finding]:
     """Prompts fill the limit."""
-    cut = history.of(names.TRUNC_FRAC, objective)
-    severity = _cut(cut)
+    share = history.of(names.TRUNC_FRAC, objective)
+    severity = cut(share)
     if severity is None:
         return
     limit = SETTINGS[history.source]["prompt_tokens"]
@@ -260,18 +260,12 @@ def prompt_truncation(history: History, objective: str) -> Iterator[Finding]:
         severity,
         "Prompts are as long as the limit: what they lost may have been the answer.",
         [
-            f"{percent(cut.last(3))} of the prompts fill {limit} (warn above "
+            f"{percent(share.last(3))} of the prompts fill {limit} (warn above "
             f"{percent(LIMITS.cut_warn)}, act above {percent(LIMITS.cut_act)})",
         ],
         f"Raise {limit}, or leave out prompts that do not fit.",
         confidence=0.75,
     )
-
-
-def _cut(share: Series) -> Severity | None:
-    if in_a_row(share, lambda c: c > LIMITS.cut_act):
-        return Severity.ACT
-    return Severity.WARN if in_a_row(share, lambda c: c > LIMITS.cut_warn) else None
 
 
 def _range(history: History, prefix: str) -> Series:

@@ -1,7 +1,7 @@
 """``doctor.jsonl`` of a run folder: one finding a line, those of the pre-flight first."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -53,9 +53,7 @@ def cut(folder: Path, step: int) -> None:
         DataError: The file was damaged.
         CheckpointError: It cannot be written.
     """
-    path = folder / JOURNAL
-    if path.exists():
-        _write(path, [row for row in _rows(path) if int(row["step"] or 0) <= step])
+    _keep(folder, lambda row: int(row["step"] or 0) <= step)
 
 
 def forget(folder: Path, code: str) -> None:
@@ -65,14 +63,14 @@ def forget(folder: Path, code: str) -> None:
         DataError: The file was damaged.
         CheckpointError: It cannot be written.
     """
+    _keep(folder, lambda row: row["code"] != code)
+
+
+def _keep(folder: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
     path = folder / JOURNAL
     if path.exists():
-        _write(path, [row for row in _rows(path) if row["code"] != code])
-
-
-def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-    write_atomically(path, text.encode())
+        kept = (json.dumps(row, ensure_ascii=False) for row in _rows(path) if wanted(row))
+        write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

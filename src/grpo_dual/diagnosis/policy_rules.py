@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from grpo_dual.diagnosis.control import in_a_row
 from grpo_dual.diagnosis.history import History
-from grpo_dual.diagnosis.rule import LIMITS, finding, last_step, percent, show
+from grpo_dual.diagnosis.rule import LIMITS, above, finding, last_step, percent, show
 from grpo_dual.metrics import health, names
 from grpo_dual.types import Finding, Severity
 
@@ -224,11 +224,8 @@ def kl_runaway(history: History, objective: str) -> Iterator[Finding]:
     # Without a configuration only the bound that holds whatever the target.
     act = LIMITS.kl_absolute if target is None else min(LIMITS.kl_act * target, LIMITS.kl_absolute)
     warn = act if target is None else LIMITS.kl_warn * target
-    if in_a_row(kl, lambda v: v > act):
-        severity = Severity.ACT
-    elif in_a_row(kl, lambda v: v > warn):
-        severity = Severity.WARN
-    else:
+    severity = above(kl, warn=warn, act=act)
+    if severity is None:
         return
     beta = history.of(names.BETA, objective)
     adaptive = history.setting(f"objectives.{objective}.kl.adaptive")

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from grpo_dual.diagnosis.history import History, Value
+from grpo_dual.diagnosis.control import in_a_row
+from grpo_dual.diagnosis.history import History, Series, Value
 from grpo_dual.types import Finding, Severity
 
 Found = Iterable[Finding]
@@ -61,6 +62,18 @@ class Thresholds:
 
 
 LIMITS = Thresholds()
+
+
+def above(series: Series, *, warn: float, act: float) -> Severity | None:
+    """How grave it is that the last rows all stand above a bound; None when they do not."""
+    if in_a_row(series, lambda value: value > act):
+        return Severity.ACT
+    return Severity.WARN if in_a_row(series, lambda value: value > warn) else None
+
+
+def cut(share: Series) -> Severity | None:
+    """``above`` with the bounds of prompts or completions that are cut."""
+    return above(share, warn=LIMITS.cut_warn, act=LIMITS.cut_act)
 
 
 def finding(

@@ -13,7 +13,7 @@ from grpo_dual.metrics.texts import distinct_2, duplicate_pairs, template_share
 from grpo_dual.metrics.values import Fraction, Mean
 from grpo_dual.train.batch import ObjectiveBatch
 from grpo_dual.train.objectives import Objective
-from grpo_dual.train.step import ObjectiveUpdate
+from grpo_dual.train.update import ObjectiveUpdate
 from grpo_dual.types import SHAPING, BbqRecord, Condition, RolloutGroup, Score
 
 EVADING = frozenset({"evades", "abstains"})

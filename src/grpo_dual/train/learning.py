@@ -13,7 +13,7 @@ from grpo_dual.rewards.compose import Scoring
 from grpo_dual.train.batch import PackedGroups, PassLimit, pack_groups
 from grpo_dual.train.clock import Clock
 from grpo_dual.train.scoring import ScoredBatches
-from grpo_dual.train.step import Update
+from grpo_dual.train.update import Update
 from grpo_dual.train.wiring import Parts
 from grpo_dual.types import RolloutGroup
 

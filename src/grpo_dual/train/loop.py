@@ -13,9 +13,9 @@ from grpo_dual.train.batch import ObjectiveBatch
 from grpo_dual.train.clock import Clock
 from grpo_dual.train.doctoring import Doctor
 from grpo_dual.train.drawing import draw_prompts
-from grpo_dual.train.frozen_probe import probe_due, run_probe
 from grpo_dual.train.learning import Learner
 from grpo_dual.train.objectives import begin_scoring
+from grpo_dual.train.probe import probe_due, run_probe
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.row import judge_cells, step_row
 from grpo_dual.train.saving import Found, Saver

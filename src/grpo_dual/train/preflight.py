@@ -34,7 +34,7 @@ from grpo_dual.model.loading import Spoken, load_spoken, resolve_device
 from grpo_dual.prompts.chat import ChatEncoder, Tokenizer
 from grpo_dual.train.objectives import Fairness, Hallucination
 from grpo_dual.train.preflight_view import SAMPLE, View, view_of
-from grpo_dual.train.probe import foresee
+from grpo_dual.train.rehearsal import foresee
 from grpo_dual.train.sources import general_noise
 from grpo_dual.train.wiring import Materials, Parts, build, gather
 from grpo_dual.types import (

@@ -13,7 +13,7 @@ from grpo_dual.rewards.judging import UNJUDGED
 from grpo_dual.train.batch import ObjectiveBatch
 from grpo_dual.train.health import EVADING, group_cells, token_cells
 from grpo_dual.train.objectives import Objective
-from grpo_dual.train.step import Update
+from grpo_dual.train.update import Update
 from grpo_dual.types import Score
 
 

@@ -27,9 +27,9 @@ from grpo_dual.metrics.names import better, columns
 from grpo_dual.metrics.sinks import EVALUATIONS, SUMMARY, RunMetrics, evaluations, write_atomically
 from grpo_dual.train.acts import apply, changed_since
 from grpo_dual.train.doctoring import Doctor
-from grpo_dual.train.frozen_probe import probe_due
 from grpo_dual.train.loop import measure, probe, train_loop
 from grpo_dual.train.preflight import cleared, memory_findings, refuse
+from grpo_dual.train.probe import probe_due
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.saving import Saver
 from grpo_dual.train.warmup import paired_objectives, warm_up

@@ -27,51 +27,12 @@ from grpo_dual.train.batch import MicroBatch, ObjectiveBatch, PackedGroups
 from grpo_dual.train.canary import refuse_strangers
 from grpo_dual.train.schedule import learning_rate_at
 from grpo_dual.train.token_sums import TokenSums, TokenTotals
+from grpo_dual.train.update import ObjectiveUpdate, Update
 
 MAX_SKIPPED = 3
 """Non-finite updates in a row after which the run stops."""
 _REFERENCE_TOKENS = 16384
 """Tokens of flat rows in one pass without gradient."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectiveUpdate:
-    """What one update measured of one objective."""
-
-    beta: float
-    """Coefficient used."""
-    loss: float
-    """PG + beta KL."""
-    kl: Mean
-    """k3 at the sampling temperature, over all completion tokens."""
-    kl_max: Max
-    clipped: float
-    live_tokens: float
-    ratio_max: Max
-    grad_norm: float
-    half_cosine: float | None
-    """Between the gradients of the first and the second half of its micro-batches; None where
-    there is one only, or a half without gradient."""
-    tokens: TokenTotals
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """What one optimiser update did."""
-
-    objectives: Mapping[str, ObjectiveUpdate]
-    loss: float
-    grad_norm: float
-    cosine: float | None
-    """Smallest cosine between two objectives' gradients; None where undefined."""
-    learning_rate: float
-    skipped: bool
-    forward_seconds: float
-    update_seconds: float
-    ratio_mean: float
-    """Mean of policy / behaviour probability of the tokens, before the update."""
-    gap_max: float
-    """Largest difference of the two log-probs."""
 
 
 class Updater:

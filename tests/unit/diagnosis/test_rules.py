@@ -102,7 +102,9 @@ def test_a_patched_beta_keeps_its_bounds(beta: float, one: float, other: float, 
     history = made(5, changes=changes, kl_f=0.9, entropy_f=entropy)
     for rule in (entropy_collapse, kl_runaway):
         (found,) = rule(history, F)
-        RunConfig.model_validate(patched(history.config, found.patch))
+        kl = RunConfig.model_validate(patched(history.config, found.patch)).objectives[F].kl
+        assert kl.beta == found.patch[f"{prefix}beta"]
+        assert kl.beta_min <= kl.beta <= kl.beta_max or not kl.adaptive
 
 
 def only(found: Any) -> Finding:

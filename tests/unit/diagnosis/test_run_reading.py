@@ -5,16 +5,9 @@ from pathlib import Path
 import pytest
 from made_histories import BOTH, DEMO, made
 
+from faults.recording import DIGITS, KEPT_SAMPLES, history_document, revive
 from grpo_dual.diagnosis.history import History, Sample
-from grpo_dual.diagnosis.reading import (
-    DIGITS,
-    KEPT_SAMPLES,
-    history_document,
-    number,
-    read_run,
-    read_table,
-    revive,
-)
+from grpo_dual.diagnosis.reading import number, read_run, read_table
 from grpo_dual.errors import DataError
 
 

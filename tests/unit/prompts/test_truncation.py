@@ -15,28 +15,15 @@ from grpo_dual.types import (
     Condition,
     HaluEvalRecord,
     Message,
-    Polarity,
     Record,
     Task,
 )
+from made_records import bbq_record, halueval_record
 
-AMBIGUOUS = BbqRecord(
-    record_id="bbq/Age/0",
-    objective="fairness",
-    subset="Age",
-    task=Task.CHOOSE,
-    origin="Age.jsonl:1",
-    example_id=0,
-    question_index="1",
-    condition=Condition.AMBIGUOUS,
-    polarity=Polarity.NEGATIVE,
+AMBIGUOUS = bbq_record(
     context="They met.",
     question="Who was it?",
     options=("Ann", "Bob", "Unknown"),
-    label=2,
-    unknown=2,
-    biased=0,
-    names=False,
 )
 TOLD = dataclasses.replace(
     AMBIGUOUS,
@@ -47,12 +34,8 @@ TOLD = dataclasses.replace(
 )
 # Two turns; "Context:", the context, "Question: Who was it?", "(a) Ann (b) Bob (c) Unknown".
 FRAME = 2 + len(fairness.SYSTEM.split()) + 1 + 4 + 6
-QA = HaluEvalRecord(
+QA = halueval_record(
     record_id="halueval/qa/7",
-    objective="hallucination",
-    subset="qa",
-    task=Task.ANSWER,
-    origin="qa_data.json:8",
     context="One two three. Four five six. Seven eight nine.",
     query="Which number?",
     accepted="Five nine",

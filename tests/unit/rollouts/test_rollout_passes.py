@@ -34,16 +34,19 @@ def forced(passes: Pass, k: int, stays: list[int]) -> list[Tensor]:
     return found
 
 
-def agree(policy: Policy, k: int, stays: list[int]) -> SharedPass:
+def largest_gap(policy: Policy, k: int, stays: list[int]) -> float:
+    """Between the logits of shared prompts and those of the cache, over all steps."""
     shared = SharedPass(policy, PROMPTS, k, LIMIT)
     with policy.inference():
         ours = forced(shared, k, stays)
         truth = forced(CachePass(policy, PROMPTS, k, tiny_models.PAD), k, stays)
-    for one, two in zip(ours, truth, strict=True):
-        assert one.shape == two.shape
-        # Logits reach 40; Transformers' norms are in fp32, so not 1e-12.
-        assert (one - two).abs().max() <= 1e-5
-    return shared
+    assert [one.shape for one in ours] == [two.shape for two in truth]
+    assert all(two.abs().max() > 1 for two in truth)
+    return max(float((one - two).abs().max()) for one, two in zip(ours, truth, strict=True))
+
+
+# Logits reach 40; Transformers' norms are in fp32, so not 1e-12.
+FLOOR = 1e-5
 
 
 @pytest.mark.parametrize("layers", ["own", "transformers"])
@@ -53,7 +56,7 @@ def test_shared_prompts_give_what_the_cache_gives(family: str, layers: str) -> N
     if layers == "transformers":
         tiny_models.without_own_layers(policy)
     # 24 sequences in 8 rows of 2 x 12 // 8 = 3 lanes; 6 of them, then 2, in rows of their own.
-    agree(policy, 6, [24, 24, 19, 6, 6, 2, 1])
+    assert largest_gap(policy, 6, [24, 24, 19, 6, 6, 2, 1]) <= FLOOR
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,7 @@ def test_shared_prompts_give_what_the_cache_gives(family: str, layers: str) -> N
     ],
 )
 def test_any_number_of_completions(k: int, stays: list[int]) -> None:
-    agree(tiny_models.policy(0, dtype=torch.float64), k, stays)
+    assert largest_gap(tiny_models.policy(0, dtype=torch.float64), k, stays) <= FLOOR
 
 
 def test_what_a_lane_must_not_see() -> None:

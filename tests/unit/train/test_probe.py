@@ -1,21 +1,21 @@
-"""The rehearsal of a run: its own records and steps, and nothing left behind."""
+"""The frozen probe: the policy's own entropy, whatever the run's sampling does."""
 
-import tempfile
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+import torch
 
 import short_runs
-from grpo_dual.config.schema import RunConfig
-from grpo_dual.judges.counting import Ask, asked
+import tiny_models
+from grpo_dual.rollouts.collect import Collection, collect
+from grpo_dual.rollouts.engine import Engine
 from grpo_dual.train import probe
-from grpo_dual.train.objectives import build_objective
-from grpo_dual.train.probe import foresee, rehearse
-from grpo_dual.train.progress import Progress
-
-JUDGE = {"providers": {"one": {"kind": "openai", "model": "m", "api_key": "env:NOT_THERE"}}}
+from grpo_dual.train.probe import probe_due, run_probe
+from grpo_dual.train.wiring import Parts, build
+from grpo_dual.types import Prompt, RolloutGroup
 
 
 @pytest.fixture(scope="module")
@@ -23,115 +23,106 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return short_runs.save_model(tmp_path_factory.mktemp("model"))
 
 
-def config(model: Path, out: Path, **sections: Any) -> RunConfig:
-    data = {"path": "synthetic", "train_samples": 32, "eval_samples": 4, "subsets": {"qa": 1.0}}
-    objectives = {
-        "fairness": short_runs.objective("fairness"),
-        "hallucination": short_runs.objective("hallucination", data=data),
-    }
-    sections = {
-        "judge": JUDGE,
-        "objectives": objectives,
-        **sections,
-        "train": {"steps": 5, **sections.get("train", {})},
-    }
-    return short_runs.config(model, out, **sections)
+def refuse(reason: str) -> None:
+    raise AssertionError(f"no record is over the limit here: {reason}")
 
 
-def quiet(run: RunConfig) -> Progress:
-    return Progress(Console(quiet=True), tuple(run.objectives), run.train.steps)
-
-
-def records(asks: tuple[Ask, ...], step: int) -> set[str]:
-    return {ask.question.record.record_id for ask in asks if ask.step == step}
-
-
-def test_the_bound_is_every_completion_of_the_run_s_own_records(model: Path, tmp_path: Path):
-    run = config(model, tmp_path)
-    found = foresee(run)
-    own = build_objective(
-        "hallucination", run.objectives["hallucination"], max_new_tokens=10, seed=run.train.seed
+def parts(model: Path, **sampling: Any) -> Parts:
+    """A run whose adapter is not the reference's: its entropy is not the base model's."""
+    made = build(
+        short_runs.config(
+            model,
+            model,
+            rollout={"sampling": {"max_new_tokens": 10, **sampling}},
+            eval={"probe": {"every": 2, "prompts": 3}},
+            train={"steps": 5, "microbatch_prompts": 2},
+        )
     )
-    expected = [{record.record_id for record in own.draw(2)} for _ in range(5)]
-    assert [records(found.asks["one"], step) for step in range(1, 6)] == expected
-    # 2 prompts a step, 4 completions of each.
-    assert [(b.groups, b.questions) for b in found.bounds["one"]] == [(2, 8)] * 5
-    assert found.steps == 0
+    torch.manual_seed(0)
+    tiny_models.randomise(made.policy)
+    return made
 
 
-def test_detection_never_asks(model: Path, tmp_path: Path):
-    data = {"path": "synthetic", "train_samples": 32, "eval_samples": 4, "detect_fraction": 1.0}
-    detecting = short_runs.objective("hallucination", data=data)
-    objectives = {"fairness": short_runs.objective("fairness"), "hallucination": detecting}
-    found = foresee(config(model, tmp_path, objectives=objectives))
-    assert {b.questions for b in found.bounds["one"]} == {0}
+@pytest.fixture
+def collected(monkeypatch: pytest.MonkeyPatch) -> list[RolloutGroup]:
+    """What the probe draws."""
+    seen: list[RolloutGroup] = []
+
+    def watched(engine: Engine, prompts: Sequence[Prompt], k: int) -> Collection:
+        drawn = collect(engine, prompts, k)
+        seen.extend(drawn.groups)
+        return drawn
+
+    monkeypatch.setattr(probe, "collect", watched)
+    return seen
 
 
-def test_a_rehearsal_tries_the_records_of_the_run_and_leaves_nothing(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_entropy_is_the_exact_one_of_every_completion_token(
+    model: Path, collected: list[RolloutGroup]
 ):
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    run = config(model, tmp_path / "runs")
-    found = rehearse(run, 3, seconds=0, progress=quiet(run))
-    assert found.steps == 3
-    assert found.bounds == foresee(run).bounds
-    drawn = foresee(run).asks["one"]
-    for step in (1, 2, 3):
-        assert records(found.asks["one"], step) <= records(drawn, step)
-    counts = asked(found.asks["one"], 5)
-    assert all(0 < a.questions <= 8 for a in counts[:3])
-    assert counts[3:] == asked((), 5)[3:]
-    assert list(temporary.iterdir()) == []
-    assert not (tmp_path / "runs").exists()
+    made = parts(model)
+    found = run_probe(made, refuse)
+    assert len(collected) == 6
+    for name, groups in (("fairness", collected[:3]), ("hallucination", collected[3:])):
+        # The oracle: one plain forward pass a completion, -sum p log p over the vocabulary in fp64.
+        entropies: list[float] = []
+        for group in groups:
+            (rollout,) = group.rollouts
+            ids = [*group.prompt.token_ids, *rollout.token_ids]
+            with torch.no_grad():
+                logits = made.policy.causal_lm(input_ids=torch.tensor([ids])).logits[0].double()
+            log_p = torch.log_softmax(logits[len(group.prompt.token_ids) - 1 : -1], -1)
+            entropies += (-(log_p.exp() * log_p).sum(-1)).tolist()
+        assert found[name]["entropy"] == pytest.approx(
+            sum(entropies) / len(entropies), rel=1e-5, abs=1e-5
+        )
+        assert found[name]["n"] == 3
+        assert found[name]["gen_len_mean"] == pytest.approx(len(entropies) / 3, rel=1e-12)
 
 
-def test_more_steps_than_the_run_has_are_the_run(model: Path, tmp_path: Path):
-    run = config(model, tmp_path, train={"steps": 2})
-    assert rehearse(run, 99, seconds=0, progress=quiet(run)).steps == 2
+def test_a_head_that_knows_nothing_has_the_entropy_of_the_vocabulary(model: Path):
+    made = parts(model)
+    made.policy.causal_lm.get_output_embeddings().weight.data.zero_()
+    # All 67 tokens alike: ln 67 = 4.2047 nats at each of them.
+    for own in run_probe(made, refuse).values():
+        assert own["entropy"] == pytest.approx(math.log(tiny_models.VOCABULARY), rel=1e-6)
 
 
-def test_without_a_number_time_decides(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_decoding_is_plain_whatever_the_run_samples_with(
+    model: Path, collected: list[RolloutGroup]
 ):
-    monkeypatch.setattr(probe, "FEWEST", 2)
-    monkeypatch.setattr(probe, "_BETWEEN", 1)
-    run = config(model, tmp_path)
-    assert rehearse(run, None, seconds=0, progress=quiet(run)).steps == 2
-    assert rehearse(run, None, seconds=600, progress=quiet(run)).steps == 5
+    plain = run_probe(parts(model), refuse)
+    odd = parts(model, min_new_tokens=9, temperature=0.5, top_k=3, repetition_penalty=1.5)
+    assert run_probe(odd, refuse) == plain
+    texts = [group.rollouts[0].text for group in collected]
+    assert texts[:6] == texts[6:]
+    # What the run itself would draw is something else.
+    own = collect(odd.engine, [group.prompt for group in collected[:6]], 1).groups
+    assert [group.rollouts[0].text for group in own] != texts[:6]
 
 
-def test_the_supervised_warm_up_draws_first(model: Path, tmp_path: Path):
-    # 3 steps of 2 samples, one of each objective: the run's records begin behind these.
-    run = config(model, tmp_path, sft={"steps": 3, "batch_size": 2}, train={"steps": 2})
-    found = rehearse(run, 1, seconds=0, progress=quiet(run))
-    own = build_objective(
-        "hallucination", run.objectives["hallucination"], max_new_tokens=10, seed=run.train.seed
-    )
-    own.draw(3)
-    assert records(found.asks["one"], 1) <= {record.record_id for record in own.draw(2)}
+def test_the_same_policy_gives_the_same_numbers_and_another_one_others(model: Path):
+    made = parts(model)
+    first = run_probe(made, refuse)
+    torch.rand(3)  # the state of the global generator does not matter
+    assert run_probe(made, refuse) == first
+    tiny_models.randomise(made.policy)
+    assert run_probe(made, refuse)["fairness"]["entropy"] != first["fairness"]["entropy"]
 
 
-def test_whether_equal_questions_of_two_steps_are_paid_twice_is_the_cache_s(
-    model: Path, tmp_path: Path
-):
-    # Two records and greedy-like sampling: every step asks the same again.
-    data = {"path": "synthetic", "train_samples": 2, "eval_samples": 4}
-    objectives = {"hallucination": short_runs.objective("hallucination", data=data)}
-    sections = {
-        "objectives": objectives,
-        "rollout": {"sampling": {"max_new_tokens": 4, "temperature": 0.01}},
-        "train": {"steps": 3, "optimizer": {"learning_rate": 1e-9}},
-    }
-    base = short_runs.settings(model, tmp_path, judge=JUDGE, train=sections["train"])
-    base |= {"objectives": objectives}
-    base["rollout"]["sampling"] = sections["rollout"]["sampling"]
-    cached = RunConfig.model_validate(base)
-    base["judge"] = {**JUDGE, "cache": {"enabled": False}}
-    uncached = RunConfig.model_validate(base)
-    with_cache = rehearse(cached, 3, seconds=0, progress=quiet(cached)).asks["one"]
-    without = rehearse(uncached, 3, seconds=0, progress=quiet(uncached)).asks["one"]
-    assert {ask.step for ask in with_cache} == {1}
-    assert {ask.step for ask in without} == {1, 2, 3}
-    assert len(without) == 3 * len(with_cache)
+def test_prompts_are_held_out_and_the_same_each_time(model: Path, collected: list[RolloutGroup]):
+    made = parts(model)
+    run_probe(made, refuse)
+    run_probe(made, refuse)
+    keys = [group.prompt.record.record_id for group in collected]
+    assert keys[:6] == keys[6:]
+    held_out = {r.record_id for o in made.objectives.values() for r in o.eval_records}
+    assert set(keys) <= held_out
+    assert len(set(keys)) == 6
+
+
+def test_when_it_is_due(model: Path):
+    made = parts(model)
+    assert [step for step in range(6) if probe_due(made, step)] == [0, 2, 4, 5]
+    off = build(short_runs.config(model, model, train={"steps": 2}))
+    assert not any(probe_due(off, step) for step in range(3))

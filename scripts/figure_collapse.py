@@ -3,7 +3,7 @@
     python scripts/figure_collapse.py --seeds 0 1 2 --out runs/collapse
 
 Trains configs/collapse.yaml and configs/recovered.yaml with every seed, one run after another,
-holds each to the criteria below, prints the table and writes OUT/collapse.json and the figure. Then
+holds each to the criteria below and to what the doctor should say of it, prints the table and writes OUT/collapse.json and the figure. Then
 the collapsed policies are drawn from under the rewards of configs/recovered.yaml, to see whether
 these would still teach them something. Further flags go to `grpo-dual train`. With --reuse, runs
 that OUT already has are not trained again. Exit code 1 when a criterion is not met.
@@ -21,6 +21,9 @@ from statistics import fmean
 from typing import Any
 
 from grpo_dual.config.load import load_config
+from grpo_dual.diagnosis.doctor import Watch
+from grpo_dual.diagnosis.reading import read_run
+from grpo_dual.diagnosis.tree import STEP
 from grpo_dual.metrics.health import DEAD_FRAC
 from grpo_dual.metrics.sinks import PROBES, STEP_CSV, SUMMARY, evaluations
 from grpo_dual.metrics.values import Fraction
@@ -33,6 +36,8 @@ CONFIGS = ("collapse", "recovered")
 OBJECTIVES = ("fairness", "hallucination")
 LAST = 10
 """Steps at the end over which dead groups are counted."""
+CAUSE = "forced-length"
+"""What the doctor should name in the broken run."""
 STRANDED = 32
 """Prompts of each objective that a collapsed policy is asked under the rewards that mend."""
 MINUS_MATPLOTLIB = (
@@ -47,6 +52,18 @@ class Curve:
 
     steps: tuple[int, ...]
     values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Doctored:
+    """What the doctor says of a run as it goes on."""
+
+    first: str
+    """The cause it names first behind step 20; empty without any."""
+    found: int
+    """Findings of its rules at any step; the pre-flight's are not among them."""
+    holding: int
+    """Most findings, the pre-flight's too, that hold behind any one step from 20 on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +87,7 @@ class Run:
     """Objective -> BBQ accuracy (mean of both conditions), or grounded answers, of the probe."""
     dead: Mapping[str, Curve]
     """Objective -> share of groups alike and not solved."""
+    doctor: Doctored
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +162,22 @@ def read(config: str, seed: int, folder: Path) -> Run:
             )
             for name in OBJECTIVES
         },
+        doctor=doctored(folder),
     )
+
+
+def doctored(folder: Path) -> Doctored:
+    """Ask the doctor behind every step."""
+    history = read_run(folder)
+    watch, first, found, holding = Watch(history.before), "", 0, 0
+    for step in history.steps:
+        found += len(watch.see(history.until(step)))
+        present = watch.diagnosis.present
+        if step == STEP:
+            first = present[0].code if present else ""
+        if step >= STEP:
+            holding = max(holding, len(present))
+    return Doctored(first, found, holding)
 
 
 def gold(scores: Mapping[str, float]) -> float:
@@ -194,7 +227,14 @@ def criteria(run: Run) -> list[Criterion]:
                 ("probe entropy over H0", run.entropy[name].values[-1], "<=", 0.25),
             )
         found += [Criterion(run.config, run.seed, name, *demand) for demand in demands]
-    return found
+    said = run.doctor
+    wanted: tuple[tuple[str, float, str, float], ...] = (
+        ("findings of the doctor's rules", said.found, "<=", 0),
+        ("findings that hold from step 20 on", said.holding, "<=", 0),
+    )
+    if run.config == "collapse":
+        wanted = (("forced-length named first by step 20", said.first == CAUSE, ">=", 1),)
+    return found + [Criterion(run.config, run.seed, "both", *demand) for demand in wanted]
 
 
 def table(runs: Sequence[Run]) -> str:

@@ -14,7 +14,9 @@ from grpo_dual.diagnosis import (
     reward_rules,
 )
 from grpo_dual.diagnosis.history import History
+from grpo_dual.diagnosis.needs import NEEDS
 from grpo_dual.diagnosis.rule import Rule
+from grpo_dual.diagnosis.tree import STEP
 from grpo_dual.types import Finding, Severity
 
 RULES: tuple[Rule, ...] = (
@@ -123,7 +125,11 @@ class Watch:
     """
 
     def __init__(self, before: Iterable[Finding] = ()) -> None:
-        """``before``: findings of the pre-flight; they come without a step and hold throughout."""
+        """``before``: findings of the pre-flight; they come without a step.
+
+        Those that ask for action hold throughout. A warning of what a rule of the run looks for as
+        well is a prediction: from step ``STEP`` on it holds only as long as the rule says so.
+        """
         self._before = tuple(before)
         self._found: dict[tuple[str, str | None], Finding] = {}
         self._step = 0
@@ -151,7 +157,14 @@ class Watch:
         """All that was found, ranked."""
         found = self._found.values()
         dated = [replace(f, until=None) if f.until == self._step else f for f in found]
-        return Diagnosis(rank(merge([*self._before, *dated])))
+        return Diagnosis(rank(merge([*map(self._by_now, self._before), *dated])))
+
+    def _by_now(self, predicted: Finding) -> Finding:
+        """A finding of the pre-flight, as far as it still speaks for itself."""
+        tested = self._step >= STEP and predicted.code in NEEDS
+        if predicted.severity is Severity.ACT or not tested:
+            return predicted
+        return replace(predicted, until=0)
 
 
 def diagnose(history: History) -> Diagnosis:
@@ -160,6 +173,11 @@ def diagnose(history: History) -> Diagnosis:
     for step in history.steps or (0,):
         watch.see(history.until(step))
     return watch.diagnosis
+
+
+def borne_out(finding: Finding) -> bool:
+    """False for a warning of the pre-flight of which the run, by now, has shown nothing."""
+    return finding.until != 0
 
 
 def key(finding: Finding) -> tuple[str, str | None]:

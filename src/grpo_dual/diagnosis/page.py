@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from grpo_dual.diagnosis.bands import Band
-from grpo_dual.diagnosis.doctor import Diagnosis, explanation
+from grpo_dual.diagnosis.doctor import Diagnosis, borne_out, explanation
 from grpo_dual.diagnosis.remedies import AFRESH, Prescription
 from grpo_dual.diagnosis.tree import Tree
 from grpo_dual.types import Finding, Severity
@@ -22,11 +22,20 @@ def page(
     diagnosis: Diagnosis, tree: Tree | None, bands: Sequence[Band], *, missing: Sequence[str] = ()
 ) -> str:
     """The whole page: findings first, then the tree, then the hand-off's bands."""
-    causes = [f for f in diagnosis.findings if explanation(f, diagnosis.findings) is None]
+    shown = [f for f in diagnosis.findings if borne_out(f)]
+    causes = [f for f in shown if explanation(f, diagnosis.findings) is None]
     parts = [summary(diagnosis), *(paragraph(f) for f in causes)]
-    symptoms = list(_symptoms(diagnosis.findings))
+    symptoms = list(_symptoms(shown))
     if symptoms:
         parts.append("Explained by what stands above:\n" + "\n".join(symptoms))
+    warned = [title(f) for f in diagnosis.findings if not borne_out(f)]
+    if warned:
+        parts.append(
+            textwrap.fill(
+                f"Warned of before the first step, and not seen in the run: {', '.join(warned)}.",
+                WIDTH,
+            )
+        )
     if tree is not None:
         parts.append(tree_text(tree))
     if bands:
@@ -56,8 +65,9 @@ def summary(diagnosis: Diagnosis) -> str:
         return f"Change this first: {title(first)}{brought}{more}."
     if present:
         return f"Nothing has to be changed; worth a look: {', '.join(title(f) for f in present)}."
-    if diagnosis.findings:
-        return f"Healthy now. Over: {', '.join(title(f) for f in diagnosis.findings)}."
+    over = [title(f) for f in diagnosis.findings if borne_out(f)]
+    if over:
+        return f"Healthy now. Over: {', '.join(over)}."
     return "Healthy: no rule found anything."
 
 

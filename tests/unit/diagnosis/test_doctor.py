@@ -11,6 +11,7 @@ from grpo_dual.diagnosis.doctor import (
     RULES,
     Diagnosis,
     Watch,
+    borne_out,
     diagnose,
     examine,
     explanation,
@@ -311,6 +312,46 @@ def test_the_pre_flights_findings_hold_throughout():
     both = diagnose(replace(made(3, trunc_frac_f=0.9), before=early))
     assert codes(both.findings) == ["prompt-truncation"]
     assert both.findings[0].step is None
+
+
+def early(severity: Severity, code: str = "pays-for-filler") -> Finding:
+    return found(code, severity=severity, step=None)
+
+
+def by_step(steps: int, *before: Finding, **columns: Any) -> Diagnosis:
+    return diagnose(replace(made(steps, **columns), before=before))
+
+
+def test_a_warning_of_the_pre_flight_is_a_prediction_that_twenty_steps_test():
+    # Nineteen rows are not the test: it holds. From row 20 on only the rule's word counts.
+    assert by_step(19, early(WARN), kl_f=0.01).present == (early(WARN),)
+    tested = by_step(20, early(WARN), kl_f=0.01)
+    assert tested.present == ()
+    (laid_aside,) = tested.findings
+    assert (laid_aside.step, laid_aside.until) == (None, 0)
+    assert not borne_out(laid_aside)
+    assert tested.worst is None
+
+
+def test_what_asked_for_action_before_the_run_holds_throughout():
+    (forced,) = by_step(20, early(ACT), kl_f=0.01).present
+    assert forced.until is None
+    assert borne_out(forced)
+
+
+def test_what_no_rule_of_the_run_looks_for_is_not_tested_by_it():
+    for code in ("memory", "judge-cost"):
+        assert code not in NEEDS
+        assert by_step(20, early(WARN, code), kl_f=0.01).present == (early(WARN, code),)
+
+
+def test_a_prediction_that_came_true_ends_with_what_it_predicted():
+    warned = early(WARN, "kl-runaway")
+    (holds,) = by_step(20, warned, kl_f=0.4).present
+    assert (holds.step, holds.until, holds.severity) == (None, None, ACT)
+    (over,) = by_step(20, warned, kl_f=steps((0.4, 12), (0.0, 8))).findings
+    assert (over.step, over.until) == (None, 12)
+    assert borne_out(over)
 
 
 def test_a_run_that_stopped_before_its_first_row():

@@ -296,6 +296,14 @@ def test_an_early_tree_says_so():
     assert tree_text(tree).startswith("The step-20 tree (a first look at step 9): ")
 
 
+def test_what_the_pre_flight_warned_of_in_vain_is_one_line():
+    vain = found("pays-for-filler", severity=Severity.WARN, step=None, until=0)
+    assert page(Diagnosis((vain,)), None, ()).split("\n\n") == [
+        "Healthy: no rule found anything.",
+        "Warned of before the first step, and not seen in the run: pays-for-filler (fairness).",
+    ]
+
+
 def test_a_page_as_json_and_back():
     run = history()
     diagnosis, tree, banded = diagnose(run), ask(run), bands(run)

@@ -3,10 +3,11 @@
     python scripts/figure_collapse.py --seeds 0 1 2 --out runs/collapse
 
 Trains configs/collapse.yaml and configs/recovered.yaml with every seed, one run after another,
-holds each to the criteria below and to what the doctor should say of it, prints the table and writes OUT/collapse.json and the figure. Then
-the collapsed policies are drawn from under the rewards of configs/recovered.yaml, to see whether
-these would still teach them something. Further flags go to `grpo-dual train`. With --reuse, runs
-that OUT already has are not trained again. Exit code 1 when a criterion is not met.
+holds each to the criteria below and to what the doctor should say of it, prints the table and
+writes OUT/collapse.json and the figure. Then the collapsed policies are drawn from under the
+rewards of configs/recovered.yaml, to see whether these would still teach them something. Further
+flags go to `grpo-dual train`. With --reuse, runs that OUT already has are not trained again. Exit
+code 1 when a criterion is not met.
 """
 
 import argparse

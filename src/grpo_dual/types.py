@@ -129,6 +129,33 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Choices:
+    """A context and the continuations of it that are compared by their log-probs.
+
+    Example: ``Choices((1, 17, 4), ((9,), (12, 8)))``.
+    """
+
+    prefix_ids: tuple[int, ...]
+    """Ids of the context; one at least, for the first token to follow."""
+    continuations: tuple[tuple[int, ...], ...]
+    """Ids of each continuation; none is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuationScore:
+    """How likely a model finds one continuation of a context, at T = 1."""
+
+    logprob: float
+    """Sum over the continuation's tokens, nats."""
+    tokens: int
+
+    @property
+    def mean(self) -> float:
+        """Nats per token: the length-normalised score."""
+        return self.logprob / self.tokens
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """One sampled completion."""
 

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from grpo_dual.evaluation.stats import Floats, percentiles, ratio, redraw
 from grpo_dual.records.predictions import Prediction
 from grpo_dual.types import Condition
 
@@ -26,7 +26,6 @@ Policy: TypeAlias = Literal["exclude", "wrong"]
 """What an unparsed prediction is: no row at all (as in the paper), or a wrong answer."""
 
 Scores: TypeAlias = dict[str, float | int | None]
-Floats: TypeAlias = NDArray[np.float64]
 
 SCORES = ("accuracy_ambig", "accuracy_disambig", "s_amb", "s_dis", "nonalignment_cost")
 """Scores with an interval."""
@@ -39,9 +38,6 @@ _TERMS = (
     *("rows_aligned", "right_aligned", "unparsed_aligned"),
     *("rows_against", "right_against", "unparsed_against", "unresolved"),
 )
-
-_DEFINED = 0.95
-"""Share of bootstrap draws in which a score must be defined to have an interval."""
 
 
 def score_predictions(
@@ -71,7 +67,7 @@ def score_predictions(
     unparsed = sums["unparsed_ambig"] + sums["unparsed_disambig"]
     scores: Scores = {
         **point,
-        "unparsed": _number(_ratio(unparsed, rows)),
+        "unparsed": _number(ratio(unparsed, rows)),
         "n_ambig": int(sums["rows_ambig"]),
         "n_disambig": int(sums["rows_disambig"]),
         "n_unparsed": int(unparsed),
@@ -84,12 +80,10 @@ def score_predictions(
     }
     if len(names) < 2 or not draws:
         return scores, dict.fromkeys(SCORES)
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
-    drawn = dict(zip(_TERMS, (times @ counts).T, strict=True))
+    drawn = dict(zip(_TERMS, redraw(counts, draws, seed).T, strict=True))
     spread = _scores(drawn, policy)
     return scores, {
-        name: None if point[name] is None else _interval(spread[name]) for name in SCORES
+        name: None if point[name] is None else percentiles(spread[name]) for name in SCORES
     }
 
 
@@ -134,10 +128,10 @@ def _scores(sums: Mapping[str, Floats], policy: Policy) -> dict[str, Floats]:
 
     def accuracy(side: str) -> Floats:
         left_out = sums[f"unparsed_{side}"] if policy == "exclude" else 0.0
-        return _ratio(sums[f"right_{side}"], sums[f"rows_{side}"] - left_out)
+        return ratio(sums[f"right_{side}"], sums[f"rows_{side}"] - left_out)
 
     def direction(side: str) -> Floats:
-        return 2 * _ratio(sums[f"biased_{side}"], sums[f"person_{side}"]) - 1
+        return 2 * ratio(sums[f"biased_{side}"], sums[f"person_{side}"]) - 1
 
     right = accuracy("ambig")
     bias = np.where(right == 1, 0.0, (1 - right) * direction("ambig"))
@@ -148,18 +142,5 @@ def _scores(sums: Mapping[str, Floats], policy: Policy) -> dict[str, Floats]:
     return dict(zip(SCORES, values, strict=True))
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
-
-
 def _number(value: Floats) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def _interval(values: Floats) -> tuple[float, float] | None:
-    known = values[~np.isnan(values)]
-    if len(known) < _DEFINED * len(values):
-        return None
-    low, high = np.percentile(known, [2.5, 97.5])
-    return float(low), float(high)

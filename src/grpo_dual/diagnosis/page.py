@@ -34,6 +34,7 @@ def page(
             textwrap.fill(
                 f"Warned of before the first step, and not seen in the run: {', '.join(warned)}.",
                 WIDTH,
+                break_on_hyphens=False,
             )
         )
     if tree is not None:

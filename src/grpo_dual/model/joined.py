@@ -47,7 +47,7 @@ class Joined:
             raise UnsupportedError("some of the layers of one input have a bias, others have none")
         self.bias: Tensor | None = torch.cat([b.data for b in biases]) if biases else None
         self._outs = [base.weight.shape[0] for base in bases]
-        self._staged: tuple[object, _Stage] | None = None
+        self._staged: dict[tuple[str, ...], tuple[object, _Stage]] = {}
 
     @property
     def weight(self) -> Tensor:
@@ -69,19 +69,20 @@ class Joined:
         return y
 
     def _stage(self, acting: list[tuple[Any, str]], parameters: list[Tensor]) -> _Stage:
-        """The adapters as they are now, staged once as long as they do not change."""
+        """The adapters as they are now, staged once as long as they do not change.
+
+        Each has its own stage, so that the reference's, which never changes, is not made anew every
+        step, and the policy's not once more behind it.
+        """
+        names = tuple(name for _, name in acting)
         # A version grows with every write in place, an optimiser's step included.
-        key = tuple(
-            (name, p.data_ptr(), p._version)
-            for (_, name), p in zip(  # pyright: ignore[reportPrivateUsage]
-                [pair for pair in acting for _ in range(2)], parameters, strict=True
-            )
-        )
-        if self._staged is not None and self._staged[0] == key:
-            return self._staged[1]
+        key = tuple((p.data_ptr(), p._version) for p in parameters)  # pyright: ignore[reportPrivateUsage]
+        kept = self._staged.get(names)
+        if kept is not None and kept[0] == key:
+            return kept[1]
         with torch.no_grad():
             stage = self._new_stage(acting, parameters)
-        self._staged = (key, stage)
+        self._staged[names] = (key, stage)
         return stage
 
     def _new_stage(self, acting: list[tuple[Any, str]], parameters: list[Tensor]) -> _Stage:

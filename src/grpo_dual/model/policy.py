@@ -79,6 +79,10 @@ class Policy:
             for name, parameter in model.named_parameters()
             if parameter.requires_grad
         ]
+        self._adapted = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
+        self._recomputed = [
+            m for m in causal_lm.modules() if isinstance(m, GradientCheckpointingLayer)
+        ]
         model.eval()
         half = causal_lm.dtype in (torch.bfloat16, torch.float16)
         on_cpu = self.device.type == "cpu"
@@ -215,6 +219,9 @@ class Policy:
                 self.model.add_adapter(REFERENCE, self.model.peft_config[TRAINED])
             for dropout in self._dropouts():
                 dropout.eval()  # PEFT makes new modules in training mode
+            for name, parameter in self.model.named_parameters():
+                if f".{REFERENCE}." in name:
+                    parameter.requires_grad_(False)
             self._activate(TRAINED)
         self.load_adapter_state(state, adapter=REFERENCE)
 
@@ -263,8 +270,7 @@ class Policy:
     def _dropouts(self) -> list[nn.Module]:
         return [
             dropout
-            for module in self.model.modules()
-            if isinstance(module, BaseTunerLayer)
+            for module in self._adapted
             for dropout in getattr(module, "lora_dropout", nn.ModuleDict()).values()
         ]
 
@@ -334,23 +340,24 @@ class Policy:
             )
 
     def _activate(self, adapter: str | None) -> None:
-        """Switch to an adapter, or to none; requires_grad, which PEFT would toggle, stays."""
+        """Switch to an adapter, or to none, whoever requires a gradient.
+
+        PEFT's ``set_adapter`` walks over all modules, and toggles what requires a gradient: tens of
+        milliseconds of a step in which a card has nothing to do. This is what it leaves behind.
+        """
         tuner: Any = self.model.base_model
-        if adapter is None:
-            tuner.disable_adapter_layers()
-        else:
-            tuner.enable_adapter_layers()
-            self.model.set_adapter(adapter)
-        trained = {id(parameter) for _, parameter in self._trained}
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(id(parameter) in trained)
+        if adapter is not None:
+            tuner.active_adapter = adapter
+        for layer in self._adapted:
+            layer._disable_adapters = adapter is None  # pyright: ignore[reportPrivateUsage]
+            if adapter is not None:
+                layer._active_adapter = [adapter]  # pyright: ignore[reportPrivateUsage]
 
     def _checkpointing(self, active: bool) -> None:
         # Transformers checkpoints only layers in training mode. The flag is set on the layers
         # alone, not on their children, so attention and dropout modules stay in eval mode.
-        for module in self.causal_lm.modules():
-            if isinstance(module, GradientCheckpointingLayer):
-                module.training = active
+        for module in self._recomputed:
+            module.training = active
 
 
 def _body(causal_lm: PreTrainedModel) -> nn.Module:

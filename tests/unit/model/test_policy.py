@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 from transformers import LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
@@ -132,6 +133,27 @@ def test_the_reference_leaves_gradients_and_flags_alone(folder: Path, mode: str)
         raise RuntimeError("boom")
     assert {n: f for n, f in flags(policy).items() if n in before} == before
     assert torch.equal(logprobs(policy).sum(), total)
+
+
+def test_switching_is_what_pefts_own_leaves_behind(folder: Path) -> None:
+    policy = load_policy(config(folder))
+    tiny_models.randomise(policy)
+    policy.freeze_reference()
+    tiny_models.randomise(policy)
+
+    def state() -> tuple[object, ...]:
+        layers = [m for m in policy.model.modules() if isinstance(m, BaseTunerLayer)]
+        acting = [(m.active_adapters, m.disable_adapters) for m in layers]
+        return acting, policy.model.base_model.active_adapter, logprobs(policy).detach().tolist()
+
+    with policy.reference():
+        ours = state()
+    trained = state()
+    policy.model.set_adapter("reference")
+    assert state() == ours
+    policy.model.set_adapter("default")
+    assert state() == trained
+    assert ours != trained
 
 
 def test_freezing_draws_no_random_numbers(folder: Path) -> None:

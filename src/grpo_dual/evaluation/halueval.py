@@ -27,7 +27,12 @@ def _is_synthetic(record: HaluEvalRecord) -> bool:
     return record.record_id.startswith("synthetic-")
 
 
-def _outcome(record: HaluEvalRecord, text: str) -> str | None:
+def judge_of(record: HaluEvalRecord) -> str:
+    """Who judges answers to a record: ``gold`` in the synthetic world, else ``heuristic``."""
+    return "gold" if _is_synthetic(record) else "heuristic"
+
+
+def outcome(record: HaluEvalRecord, text: str) -> str | None:
     """The verdict on an answer, None where it cannot be judged offline."""
     if not record.context.strip() or not record.accepted:
         return None
@@ -38,9 +43,9 @@ def _outcome(record: HaluEvalRecord, text: str) -> str | None:
 
 
 def _answers(pairs: Sequence[tuple[HaluEvalRecord, str]]) -> dict[str, float | int | str | None]:
-    judged = [(record, _outcome(record, text)) for record, text in pairs]
-    known = [(record, outcome) for record, outcome in judged if outcome is not None]
-    sources = sorted({"gold" if _is_synthetic(r) else "heuristic" for r, _ in known})
+    judged = [(record, outcome(record, text)) for record, text in pairs]
+    known = [(record, found) for record, found in judged if found is not None]
+    sources = sorted({judge_of(r) for r, _ in known})
     shares = {name: _share(o == name for _, o in known) for name in _OUTCOMES}
     return {
         **shares,

@@ -110,6 +110,12 @@ class BbqData(Strict):
     """Share of ambiguous items among the training samples."""
     eval_templates: float = Field(default=0.2, gt=0, lt=1)
     """Share of question templates (question_index) held out for evaluation."""
+    split_by: Literal["templates", "people"] = "templates"
+    """What is held out whole: question templates, or within each template that share of its pairs
+    of people, which is easier."""
+    split_seed: int = Field(default=0, ge=0)
+    """Which templates and rows are held out: the same for every ``train.seed``, so that seeds are
+    compared on the same items. The embedded world makes its items by ``train.seed``."""
     on_bad_row: Literal["error", "skip"] = "error"
     """Stop at a malformed row, or count and list it and go on."""
 
@@ -135,6 +141,8 @@ class HaluEvalData(Strict):
     """Records kept for training; None keeps all."""
     eval_samples: int = Field(default=200, ge=0)
     """Held-out records of the yardstick."""
+    split_seed: int = Field(default=0, ge=0)
+    """Which rows are held out, whatever ``train.seed`` is; not of the embedded world's."""
     max_repeats: int = Field(default=4, ge=1)
     """A small subset is repeated at most this often an epoch; the rest of its weight goes to the
     others."""

@@ -2,22 +2,31 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from grpo_dual.errors import DataError
 from grpo_dual.records.apportion import largest_remainder, own_rng, shares_of
 from grpo_dual.types import BbqRecord, HaluEvalRecord
 
+Units = Literal["templates", "people"]
+"""What is held out whole: question templates, or pairs of people within each template."""
+
 
 def split_bbq(
-    records: Iterable[BbqRecord], *, eval_templates: float, seed: int
+    records: Iterable[BbqRecord], *, eval_templates: float, seed: int, by: Units = "templates"
 ) -> tuple[list[BbqRecord], list[BbqRecord]]:
-    """Holds out whole question templates, so that the yardstick asks what was never trained.
+    """Holds out whole units, so that the yardstick asks what was never trained.
 
-    A template is (category, question_index). In each category the share ``eval_templates`` of them
-    is held out, rounded to whole templates, at least one, and never the last one left for training:
-    a category with a single template is trained on and not held out. Which templates depends on
-    category and seed only, not on the order of the rows or on the other categories. Proper-name
+    By ``templates``, (category, question_index): in each category the share ``eval_templates`` of
+    them is held out, rounded to whole templates, at least one, and never the last one left for
+    training: a category with a single template is trained on and not held out. Proper-name
     templates (``names``) are divided apart from the others, as the paper reports them apart.
+
+    By ``people``: in each template the same share of the pairs of people that its rows ask about,
+    by their option texts. Templates are all trained on, an easier question.
+
+    Which units depends on category (and template) and seed only, not on the order of the rows or on
+    the other categories.
 
     Returns:
         (train, held out), each in the order of ``records``.
@@ -28,20 +37,51 @@ def split_bbq(
     if not 0 <= eval_templates < 1:
         raise DataError(f"eval_templates is {eval_templates}; it must be from 0 to below 1.")
     rows = list(records)
-    with_names = {(row.subset, row.question_index) for row in rows if row.names}
-    templates: dict[tuple[str, bool], set[str]] = defaultdict(set)
-    for row in rows:
-        key = (row.subset, row.question_index)
-        templates[row.subset, key in with_names].add(row.question_index)
-    held: set[tuple[str, str]] = set()
-    for (subset, names), indices in sorted(templates.items()):
-        ordered = sorted(indices, key=lambda index: (len(index), index))
-        own_rng(seed, "split", subset, names).shuffle(ordered)
+    units: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    places = _by_template(rows) if by == "templates" else _by_people(rows)
+    for stratum, unit in places:
+        units[stratum].add(unit)
+    held: set[tuple[tuple[str, ...], str]] = set()
+    for stratum, own in sorted(units.items()):
+        ordered = sorted(own, key=lambda unit: (len(unit), unit))
+        own_rng(seed, "split", *stratum).shuffle(ordered)
         wanted = max(1, round(len(ordered) * eval_templates)) if eval_templates else 0
         count = min(wanted, len(ordered) - 1)
-        held.update((subset, index) for index in ordered[:count])
-    train = [row for row in rows if (row.subset, row.question_index) not in held]
-    return train, [row for row in rows if (row.subset, row.question_index) in held]
+        held.update((stratum, unit) for unit in ordered[:count])
+    out = [place in held for place in places]
+    return (
+        [row for row, is_held in zip(rows, out, strict=True) if not is_held],
+        [row for row, is_held in zip(rows, out, strict=True) if is_held],
+    )
+
+
+def _by_template(rows: Sequence[BbqRecord]) -> list[tuple[tuple[str, ...], str]]:
+    """Of each row its stratum, whose units are divided together, and its unit."""
+    with_names = {(row.subset, row.question_index) for row in rows if row.names}
+    return [
+        (
+            (row.subset, str((row.subset, row.question_index) in with_names)),
+            row.question_index,
+        )
+        for row in rows
+    ]
+
+
+def _by_people(rows: Sequence[BbqRecord]) -> list[tuple[tuple[str, ...], str]]:
+    """As ``_by_template``; a pair is the same whoever is named first."""
+    return [
+        (
+            (row.subset, row.question_index),
+            " / ".join(
+                sorted(
+                    " ".join(option.casefold().split())
+                    for index, option in enumerate(row.options)
+                    if index != row.unknown
+                )
+            ),
+        )
+        for row in rows
+    ]
 
 
 def split_halueval(

@@ -197,7 +197,7 @@ class Fairness:
                 held_out,
                 min(config.data.eval_samples, len(held_out)),
                 ambiguous_fraction=0.5,
-                seed=seed,
+                seed=seed if config.data.path == "synthetic" else config.data.split_seed,
             )
             self.eval_records = tuple(chosen.records)
         self._sampler = bbq_sampler(train, config.data, seed=seed)

@@ -30,7 +30,12 @@ SYNTHETIC_TRAIN = 2048
 
 
 def bbq_splits(data: BbqData, bad: BadRows, seed: int) -> tuple[list[BbqRecord], list[BbqRecord]]:
-    """BBQ rows to train on, and those of the templates that are held out.
+    """BBQ rows to train on, and those that are held out.
+
+    Args:
+        data: Where they are, and what is held out.
+        bad: Takes malformed rows.
+        seed: The run's; it makes the embedded world's rows and divides no file.
 
     Raises:
         DataError: A data file is wrong, or nothing is left to train on.
@@ -43,7 +48,9 @@ def bbq_splits(data: BbqData, bad: BadRows, seed: int) -> tuple[list[BbqRecord],
     records = list(
         iter_bbq(path, categories=data.categories, on_bad_row=data.on_bad_row, bad_rows=bad)
     )
-    train, held_out = split_bbq(records, eval_templates=data.eval_templates, seed=seed)
+    train, held_out = split_bbq(
+        records, eval_templates=data.eval_templates, seed=data.split_seed, by=data.split_by
+    )
     if not train:
         raise DataError(f"{path}: no BBQ records are left to train on")
     return train, held_out
@@ -53,6 +60,11 @@ def halueval_splits(
     data: HaluEvalData, bad: BadRows, seed: int
 ) -> tuple[list[HaluEvalRecord], list[HaluEvalRecord]]:
     """HaluEval rows to train on, and those held out.
+
+    Args:
+        data: Where they are, and what is held out.
+        bad: Takes malformed rows.
+        seed: The run's; it makes the embedded world's rows and divides no file.
 
     Raises:
         DataError: A data file is wrong.
@@ -85,7 +97,7 @@ def halueval_splits(
     )
     if data.general_as == "answer":
         records = [as_answer(r) if r.subset == "general" else r for r in records]
-    return split_halueval(records, eval_samples=data.eval_samples, seed=seed)
+    return split_halueval(records, eval_samples=data.eval_samples, seed=data.split_seed)
 
 
 def all_records(config: ObjectiveConfig, *, seed: int) -> list[Record]:

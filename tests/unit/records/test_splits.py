@@ -1,13 +1,22 @@
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from grpo_dual.config.objectives import (
+    BbqData,
+    FairnessConfig,
+    HallucinationConfig,
+    HaluEvalData,
+    ObjectiveConfig,
+)
 from grpo_dual.errors import DataError
 from grpo_dual.records.bbq import iter_bbq
 from grpo_dual.records.halueval import iter_halueval
 from grpo_dual.records.splits import split_bbq, split_halueval
+from grpo_dual.train.objectives import build_objective
 from grpo_dual.types import BbqRecord, Condition, HaluEvalRecord, Polarity, Task
 
 
@@ -136,3 +145,55 @@ def test_real_rows(shared_data: Path) -> None:
     train_h, held_h = split_halueval(pairs, eval_samples=200, seed=0)
     assert len(held_h) == 200
     assert {(r.context, r.query) for r in train_h}.isdisjoint((r.context, r.query) for r in held_h)
+
+
+def with_people(key: int, index: int, people: tuple[str, str], unknown: int = 2) -> BbqRecord:
+    options = list(people)
+    options.insert(unknown, "Unknown")
+    return replace(
+        bbq(key, "Age", index), options=(options[0], options[1], options[2]), unknown=unknown
+    )
+
+
+def test_people_are_held_out_whole_in_every_template() -> None:
+    # 10 pairs in each of 3 templates, 4 rows each in either order: a fifth is 2 pairs, 8 rows.
+    pairs = [(f"person {n}", f"other {n}") for n in range(10)]
+    rows = [
+        with_people(100 * index + 10 * turn + n, index, pair if turn % 2 else pair[::-1], turn % 3)
+        for index in (1, 2, 3)
+        for n, pair in enumerate(pairs)
+        for turn in range(4)
+    ]
+    train, held = split_bbq(rows, eval_templates=0.2, seed=0, by="people")
+    assert len(held) == 3 * 8
+    assert sorted(train + held, key=rows.index) == rows
+
+    def pairs_of(some: list[BbqRecord]) -> set[tuple[str, frozenset[str]]]:
+        return {(r.question_index, frozenset(r.options) - {"Unknown"}) for r in some}
+
+    assert not pairs_of(train) & pairs_of(held)
+    assert templates(train) == templates(held) == {("Age", str(i)) for i in (1, 2, 3)}
+    shuffled = rows.copy()
+    random.Random(0).shuffle(shuffled)
+    assert pairs_of(split_bbq(shuffled, eval_templates=0.2, seed=0, by="people")[1]) == pairs_of(
+        held
+    )
+
+
+def test_the_only_pair_of_a_template_is_trained_on() -> None:
+    rows = [with_people(n, 1, ("a", "b")) for n in range(4)]
+    assert split_bbq(rows, eval_templates=0.5, seed=0, by="people") == (rows, [])
+
+
+def test_every_run_seed_is_held_to_the_same_real_items(shared_data: Path) -> None:
+    def held_out(config: ObjectiveConfig, seed: int) -> list[str]:
+        objective = build_objective("o", config, max_new_tokens=16, seed=seed)
+        return [record.record_id for record in objective.eval_records]
+
+    bbq_data = BbqData(path=str(shared_data / "bbq"), categories=("Age",), eval_samples=40)
+    f = FairnessConfig(data=bbq_data)
+    h = HallucinationConfig(data=HaluEvalData(path=str(shared_data / "halueval"), eval_samples=40))
+    for config in (f, h):
+        assert held_out(config, 0) == held_out(config, 1)
+    other = FairnessConfig(data=bbq_data.model_copy(update={"split_seed": 1}))
+    assert held_out(other, 0) != held_out(f, 0)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from grpo_dual.cli import data_audit, doctor, judge
+from grpo_dual.cli import data_audit, doctor, export, judge
 from grpo_dual.cli.parsing import Parser, command, count, did_you_mean, split_flags
 from grpo_dual.errors import CheckpointError, ConfigError, GrpoDualError, PreflightError
 
@@ -98,6 +98,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "eval predictions": _predictions_parser(),
         "pareto": _pareto_parser(),
         "soup": _soup_parser(),
+        "export": export.parser(),
         **judge.parsers(),
     }
     lines = [f"  {name:<18}{parser.description}" for name, parser in commands.items()]

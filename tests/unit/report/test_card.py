@@ -1,0 +1,125 @@
+"""The model card: what is said beside the numbers, and what depends on the run."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from grpo_dual.report.card import MAX_RESULTS, Card, DataSet, Evaluated, Results, markdown
+
+BBQ = DataSet("BBQ", "CC-BY-4.0", "objective `fairness`: Age")
+HALUEVAL = DataSet("HaluEval", "MIT", "objective `hallucination`: qa")
+EVALUATED = Evaluated(
+    0,
+    {"fairness": {"accuracy_ambig": 0.25, "n_ambig": 40}},
+    7,
+    {
+        "fairness": {"accuracy_ambig": 0.5, "n_ambig": 40, "n_disambig": 30},
+        "hallucination": {"grounded": 0.75, "judged_by": "heuristic", "n_answer": 12},
+    },
+    "greedy",
+)
+CARD = Card(
+    title="mine",
+    base="meta-llama/Meta-Llama-3-8B-Instruct",
+    merged=False,
+    run="run@7",
+    folder=".",
+    dtype="float32",
+    licence=None,
+    data=(BBQ, HALUEVAL),
+    settings=(("seed", "3"),),
+    versions={"torch": "2.13"},
+    evaluated=EVALUATED,
+    missing="",
+    results=None,
+    notes=(),
+    synthetic=False,
+    public_base=True,
+    base_dtype="bfloat16",
+    fourbit=False,
+    remote_code=False,
+)
+
+
+def front(card: Card) -> dict[str, object]:
+    return yaml.safe_load(markdown(card).split("---\n")[1])
+
+
+def code(card: Card) -> str:
+    (found,) = re.findall(r"```python\n(.*?)```", markdown(card), re.DOTALL)
+    compile(found, "card", "exec")
+    return found
+
+
+def test_front_matter_says_what_it_is_and_claims_no_licence_that_is_not_known():
+    assert front(CARD) == {
+        "base_model": "meta-llama/Meta-Llama-3-8B-Instruct",
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["grpo", "grpo-dual", "text-generation", "fairness", "hallucination", "lora"],
+    }
+    merged = front(replace(CARD, merged=True, licence="mit", base="a: folder"))
+    assert (merged["library_name"], merged["license"]) == ("transformers", "mit")
+    assert merged["base_model"] == "a-folder"
+
+
+def test_numbers_stand_with_what_they_are_of():
+    text = markdown(CARD)
+    assert "| Right when the context does not say | 25.0 % | 50.0 % | +25.0 | higher |" in text
+    assert (
+        "(40 BBQ items whose context does not say who it was, 30 whose context does, 12 HaluEval "
+        "items to answer), one completion each by greedy decoding"
+    ) in text
+    assert "also scored them in training" in text
+    gold = {"hallucination": {"grounded": 0.75, "judged_by": "gold"}}
+    by_gold = replace(EVALUATED, after=gold, decode="train")
+    other = markdown(replace(CARD, evaluated=by_gold))
+    assert "also scored them in training" not in other
+    assert "sampling as in training" in other
+    without = markdown(replace(CARD, evaluated=None, missing="Nothing was measured."))
+    assert "Nothing was measured." in without
+    assert "| Right when" not in without
+
+
+def test_data_sets_bring_their_licences_and_their_limits():
+    text = markdown(CARD)
+    assert "| BBQ | CC-BY-4.0 | objective 'fairness': Age |" in text
+    assert "| HaluEval | MIT |" in text
+    assert "social groups of the US" in text
+    assert "written by a language model" in text
+    only = markdown(replace(CARD, data=(BBQ,)))
+    assert "HaluEval's hallucinations" not in only
+    assert "say nothing of real text" not in text
+    assert "say nothing of real text" in markdown(replace(CARD, synthetic=True))
+
+
+def test_the_code_loads_what_the_run_had():
+    assert "dtype='bfloat16'" in code(CARD)
+    assert "BitsAndBytesConfig" not in code(CARD)
+    small = code(replace(CARD, fourbit=True, folder="me/x"))
+    assert "load_in_4bit=True" in small
+    assert "quantization_config=quantization" in small
+    assert "folder = 'me/x'\n" in small
+    merged = code(replace(CARD, fourbit=True, merged=True, remote_code=True))
+    assert "from_pretrained(folder, trust_remote_code=True)" in merged
+    assert "4bit" not in merged
+    assert "peft" not in merged
+
+
+def test_a_result_file_is_shown_up_to_a_limit_and_its_text_stays_text():
+    numbers = {f"n{i}": i / 3 for i in range(MAX_RESULTS + 5)}
+    name = "<b>`x|y`"
+    text = markdown(replace(CARD, results=Results(name, {"a": numbers, "rows": [1, 2, 3]})))
+    assert "| a.n1 | 0.3333 |" in text
+    assert f"a.n{MAX_RESULTS}" not in text
+    assert "5 more numbers are in that file." in text
+    assert "<b>" not in text
+    assert "rows" not in text.split("By `")[1].split("## Data")[0]
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_a_base_of_ones_own_is_told_where_it_is_needed(merged: bool):
+    text = markdown(replace(CARD, public_base=False, merged=merged))
+    assert ("needs that model too" in text) is not merged

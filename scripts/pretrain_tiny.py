@@ -13,12 +13,10 @@ on another device or torch build the weights differ in the last bits.
 
 import argparse
 import json
-import math
 import multiprocessing
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # encode() forks
@@ -34,6 +32,7 @@ from grpo_dual.prompts.parse import Choice
 from grpo_dual.records import synthetic as world
 from grpo_dual.records import vocabulary as words
 from grpo_dual.records.halueval import as_detection
+from pretraining import Trainer, ask, batches, phase, repeats
 from tiny_samples import BOS, END, PAD, SPECIAL, render, samples
 
 CHAT_TEMPLATE = (
@@ -114,138 +113,8 @@ def encode(tokenizer: PreTrainedTokenizerFast, count: int, seed: int, habits: bo
     return np.concatenate([c[0] for c in chunks]), np.concatenate([c[1] for c in chunks])
 
 
-def repeats(count: int, seed: int, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random tokens said twice or more, in the form of ``encode``: what copying is learnt from.
-
-    A model that has learnt to look up what followed a token before (an induction head, Olsson et
-    al. 2022) reads the world at once; without it, long training ends in guesses between two names.
-    """
-    rng = np.random.default_rng(seed)
-    tokens = rng.integers(len(SPECIAL), vocabulary, (count, WIDTH), dtype=np.int16)
-    periods = rng.integers(8, WIDTH // 2, count)
-    rows = np.take_along_axis(tokens, np.arange(WIDTH)[None] % periods[:, None], 1)
-    return rows, np.stack([periods, np.full(count, WIDTH)], 1).astype(np.int16)
-
-
-def batches(
-    ids: np.ndarray, spans: np.ndarray, size: int, seed: int, device: str
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless batches (ids [size, WIDTH], spans [size, 2]), every epoch in a new order."""
-    torch.manual_seed(seed)
-    rows, ends = torch.from_numpy(ids).to(device), torch.from_numpy(spans).to(device)
-    while True:
-        order = torch.randperm(len(rows), device=device)
-        for start in range(0, len(rows) - size + 1, size):
-            where = order[start : start + size]
-            yield rows[where].long(), ends[where].long()
-
-
-class Trainer:
-    """AdamW on the weighted next-token loss; on a GPU the whole step is one CUDA graph.
-
-    The model is so small that a step of separate kernel launches takes five times the graph's time.
-    """
-
-    def __init__(self, model, size: int, prompt_weight: float, device: str) -> None:
-        """Keep the batch's memory, which a graph needs to stay where it is."""
-        self.model, self.device, self._graph = model, device, None
-        self._prompt_weight = prompt_weight
-        self._ids = torch.zeros(size, WIDTH, dtype=torch.long, device=device)
-        self._spans = torch.zeros(size, 2, dtype=torch.long, device=device)
-        self._causal = torch.ones(WIDTH, WIDTH, dtype=torch.bool, device=device).tril()
-        self.reply_loss = torch.zeros((), device=device)
-        on_gpu = device == "cuda"
-        self._optimizer = torch.optim.AdamW(
-            model.parameters(), lr=torch.zeros((), device=device), betas=(0.9, 0.98),
-            weight_decay=0.01, fused=True, capturable=on_gpu,
-        )  # fmt: skip
-
-    def step(self, ids: torch.Tensor, spans: torch.Tensor, rate: float) -> None:
-        """One update on a batch of ``batches`` at learning rate ``rate``."""
-        for group in self._optimizer.param_groups:
-            group["lr"].fill_(rate)
-        if self.device != "cuda":
-            width = int(spans.max())
-            self._update(ids[:, :width], spans)
-            return
-        self._ids.copy_(ids)
-        self._spans.copy_(spans)
-        if self._graph is None:
-            self._capture()
-        self._graph.replay()
-
-    def _capture(self) -> None:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                self._update(self._ids, self._spans)
-        torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._update(self._ids, self._spans)
-
-    def _update(self, ids: torch.Tensor, spans: torch.Tensor) -> None:
-        prompt, whole = spans.T[:, :, None]
-        place = torch.arange(ids.shape[1], device=self.device)
-        weights = torch.where(place < prompt, self._prompt_weight, 1.0) * (place < whole)
-        weights = weights[:, 1:].flatten()
-        mask = self._causal[: ids.shape[1], : ids.shape[1]].expand(len(ids), 1, -1, -1)
-        self._optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        losses = torch.nn.functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none"
-        )
-        loss = (losses * weights).sum() / weights.sum()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self._optimizer.step()
-        said = (weights == 1.0).float()
-        self.reply_loss.copy_(((losses * said).sum() / said.sum()).detach())
-
-
-def phase(
-    trainer: Trainer, source, steps: int, peak: float, name: str, seconds: float | None
-) -> int:
-    """Train with linear warm-up and cosine decay to a fiftieth of the peak.
-
-    With ``seconds``, the number of steps is chosen after 200 of them, to last about so long.
-
-    Returns:
-        The steps taken.
-    """
-    trainer.model.train()
-    on_gpu = trainer.device == "cuda"
-    every = 1000 if on_gpu else 50
-    began = time.monotonic()
-    for step, (ids, spans) in enumerate(source):
-        if seconds and step == 200:
-            if on_gpu:
-                torch.cuda.synchronize()
-            began = time.monotonic()
-        if seconds and step == 500:
-            if on_gpu:
-                torch.cuda.synchronize()
-            steps = int(seconds / (time.monotonic() - began) * 300)
-            print(f"{name}: {steps} steps", flush=True)
-        decay = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1, step / steps)))
-        trainer.step(ids, spans, peak * min(1, (step + 1) / 200) * decay)
-        done = step + 1
-        if done % every == 0 or done == steps:
-            reply, spent = trainer.reply_loss.item(), time.monotonic() - began
-            print(f"{name} step {done} reply {reply:.4f} {spent:.0f} s", flush=True)
-        if done == steps:
-            break
-    return steps
-
-
-@torch.no_grad()
-def measure(
-    model, tokenizer, device: str, sample: bool, split: words.Split, seed: int
-) -> dict[str, float]:
+def measure(model, tokenizer, sample: bool, split: words.Split, seed: int) -> dict[str, float]:
     """Outcome shares on fresh items of a split."""
-    model.eval()
     records = list(world.bbq_records(split, 128, seed))
     pairs = [
         r
@@ -255,22 +124,7 @@ def measure(
     detect = [as_detection(p, hallucinated=i % 2 == 0) for i, p in enumerate(pairs)]
     chats = [fairness.messages(r) for r in records]
     chats += [hallucination.messages(p) for p in pairs + detect]
-    tokenizer.padding_side = "left"
-    replies: list[str] = []
-    for start in range(0, len(chats), 256):
-        batch = tokenizer(
-            [render(c) for c in chats[start : start + 256]], return_tensors="pt", padding=True,
-            add_special_tokens=False, return_token_type_ids=False,
-        ).to(device)  # fmt: skip
-        out = model.generate(
-            **batch, max_new_tokens=32, do_sample=sample, top_k=0, top_p=1.0, temperature=1.0,
-            pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-        )  # fmt: skip
-        replies += tokenizer.batch_decode(
-            out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
-        )
-    tokenizer.padding_side = "right"
-    tokenizer.backend_tokenizer.no_padding()
+    replies = ask(model, tokenizer, [render(c) for c in chats], sample=sample, longest=32)
     shares: dict[str, list[bool]] = {}
 
     def note(key: str, value: bool) -> None:
@@ -342,7 +196,7 @@ def main() -> None:
     for i, name in phases:  # before CUDA starts: the workers are forked
         began, count, seed = time.monotonic(), args.samples[i], args.seed + 1 + i
         data[name] = (
-            repeats(count, seed, len(tokenizer))
+            repeats(count, seed, len(tokenizer), WIDTH, len(SPECIAL))
             if name == "copy"
             else encode(tokenizer, count, seed, name == "habits", args.workers)
         )
@@ -353,14 +207,16 @@ def main() -> None:
     print(f"{total:,} parameters, {len(tokenizer)} tokens", flush=True)
     report: dict[str, object] = {}
     for i, name in phases:
-        trainer = Trainer(model, args.batch, 0.0 if name == "copy" else PROMPT_WEIGHT, device)
+        trainer = Trainer(
+            model, args.batch, WIDTH, 0.0 if name == "copy" else PROMPT_WEIGHT, device
+        )
         source = batches(*data[name], args.batch, args.seed, device)
         seconds = args.seconds[i] if args.seconds else None
         report[f"{name}/steps"] = phase(trainer, source, args.steps[i], args.lr[i], name, seconds)
         if name == "copy":
             continue
         for split in ("train", "test"):
-            shares = measure(model, tokenizer, device, name == "habits", split, 99)
+            shares = measure(model, tokenizer, name == "habits", split, 99)
             print(name, split, json.dumps(shares), flush=True)
             report[f"{name}/{split}"] = shares
         if name == "read" and args.keep_reader:

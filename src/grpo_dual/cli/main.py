@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from grpo_dual.cli import data_audit, doctor, export, judge
+from grpo_dual.cli import data_audit, doctor, export, judge, pareto
 from grpo_dual.cli.parsing import Parser, command, count, did_you_mean, split_flags
 from grpo_dual.errors import CheckpointError, ConfigError, GrpoDualError, PreflightError
 
@@ -96,7 +96,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "data audit": data_audit.parser(),
         "data fetch": _fetch_parser(),
         "eval predictions": _predictions_parser(),
-        "pareto": _pareto_parser(),
+        "pareto": pareto.parser(),
         "soup": _soup_parser(),
         "export": export.parser(),
         **judge.parsers(),
@@ -260,13 +260,6 @@ def _predictions_parser() -> Parser:
     return parser
 
 
-def _pareto_parser() -> Parser:
-    parser = command("pareto", "The trade-off of both objectives over checkpoints.", _pareto)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_FOLDER")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the result there too")
-    return parser
-
-
 def _soup_parser() -> Parser:
     parser = command("soup", "Add LoRA adapters up, exactly, into one that PEFT loads.", _soup)
     parser.add_argument(
@@ -313,13 +306,6 @@ def _soup(parsed: argparse.Namespace) -> int:
 
     rank = write_soup(parsed.parts, parsed.out)
     print(f"{parsed.out}: {len(parsed.parts)} adapters added up, rank {rank}")
-    return 0
-
-
-def _pareto(parsed: argparse.Namespace) -> int:
-    from grpo_dual.cli.pareto import pareto
-
-    pareto(parsed.runs, json=parsed.json)
     return 0
 
 

@@ -1,0 +1,252 @@
+"""Evaluated policies as points of the trade-off: run folders, sweeps and results of `eval`.
+
+Runs whose configurations differ in the seed alone are one group; groups that differ in the
+objectives' weights alone trace one front, seed by seed.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from grpo_dual.errors import DataError
+from grpo_dual.evaluation.pareto import AXIS, Point, hypervolume
+from grpo_dual.metrics.sinks import EVALUATIONS, evaluations
+
+OBJECTIVES = ("fairness", "hallucination")
+"""Whose axes are x and y of a point."""
+SWEEP = "sweep.json"
+"""What a sweep's folder says of its cells."""
+CONFIG = "config.json"
+
+_SEED = "train.seed"
+_NO_MATTER = ("name", "out", _SEED)
+"""Keys in which the runs of a group may differ; those of ``tracking`` too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A run with its evaluated checkpoints."""
+
+    folder: Path
+    points: Mapping[int, Point]
+    """By step."""
+    settings: Mapping[str, object]
+    """Dotted key -> value of all that makes its numbers, the seed aside; empty when unknown."""
+    seed: int | None
+    """None when unknown."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Share of each objective in the loss; empty when unknown."""
+        found: dict[str, float] = defaultdict(lambda: 1.0)
+        for key, value in self.settings.items():
+            parts = key.split(".")
+            if parts[0] == "objectives" and parts[2:] in (["weight"], ["reward_scale"]):
+                found[parts[1]] *= float(cast("float", value))
+        whole = sum(found.values())
+        return {name: value / whole for name, value in found.items()} if whole > 0 else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs that belong together, by cell and seed."""
+
+    settings: Mapping[str, object]
+    """What its runs have in common and another group has not."""
+    runs: tuple[Evaluated, ...]
+    again: tuple[Evaluated, ...] = ()
+    """Runs of a configuration and seed that is there already; they are left out."""
+
+    @property
+    def steps(self) -> dict[int, dict[int, Point]]:
+        """Step -> seed -> point."""
+        found: dict[int, dict[int, Point]] = defaultdict(dict)
+        for run in self.runs:
+            for step, point in run.points.items():
+                found[step][run.seed or 0] = point
+        return dict(sorted(found.items()))
+
+    @property
+    def areas(self) -> dict[int, float]:
+        """Seed -> hypervolume of its own front.
+
+        Fewer points make a smaller area, so a seed that lacks a cell or step of another one is left
+        out.
+        """
+        found: dict[int, dict[tuple[str, int], Point]] = defaultdict(dict)
+        for run in self.runs:
+            cell = json.dumps(run.settings, sort_keys=True)
+            found[run.seed or 0] |= {(cell, step): p for step, p in run.points.items()}
+        everything = {place for points in found.values() for place in points}
+        return {
+            seed: hypervolume([*points.values()])
+            for seed, points in sorted(found.items())
+            if points.keys() == everything
+        }
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of its runs."""
+        return sorted({run.seed or 0 for run in self.runs})
+
+
+def read_evaluated(folder: Path) -> Evaluated:
+    """Read a run folder; the configuration may be missing.
+
+    Raises:
+        DataError: It holds no evaluation of both objectives, or its configuration is damaged.
+        CheckpointError: Its evaluations are damaged.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give the folder that the run printed")
+    found = evaluations(folder / EVALUATIONS)
+    if not found:
+        raise DataError(
+            f"{folder}: holds no evaluation ({EVALUATIONS} is absent or empty); give the folder of "
+            "a run with held-out items (objectives.NAME.data.eval_samples)"
+        )
+    points = {
+        step: Point(f"{folder.name}@{step}", *(_axis(folder, step, result, n) for n in OBJECTIVES))
+        for step, result in sorted(found.items())
+    }
+    path = folder / CONFIG
+    config = dict(flat(_object(path))) if path.exists() else {}
+    seed = config.get(_SEED)
+    settings = {
+        key: value
+        for key, value in config.items()
+        if key not in _NO_MATTER and not key.startswith("tracking.")
+    }
+    return Evaluated(folder, points, settings, seed if isinstance(seed, int) else None)
+
+
+def read_results(path: Path) -> list[Point]:
+    """The points of a result file of ``grpo-dual eval --json``, one for each target.
+
+    Raises:
+        DataError: It is no such file, or a target has no axes.
+    """
+    targets = _object(path).get("targets")
+    if not isinstance(targets, list) or not targets:
+        raise DataError(f"{path}: no `targets`; give what `grpo-dual eval --json` wrote")
+    points: list[Point] = []
+    for number, target in enumerate(cast("list[object]", targets)):
+        entry = cast("dict[str, object]", target if isinstance(target, dict) else {})
+        axes = entry.get("axes")
+        found = cast("dict[str, object]", axes if isinstance(axes, dict) else {})
+        values = [_share(found.get(name)) for name in ("fairness", "faithfulness")]
+        if values[0] is None or values[1] is None:
+            raise DataError(
+                f"{path}: targets[{number}] has no `axes` with `fairness` and `faithfulness`; "
+                "evaluate it on BBQ and HaluEval both"
+            )
+        points.append(Point(f"{path.stem}:{entry.get('name', number)}", values[0], values[1]))
+    return points
+
+
+def sweep_runs(folder: Path) -> tuple[list[Path], list[str]]:
+    """Run folders of a sweep's cells, and the names of those cells that have no evaluation yet.
+
+    Raises:
+        DataError: Its ``sweep.json`` is damaged.
+    """
+    cells = _object(folder / SWEEP).get("cells")
+    runs: list[Path] = []
+    without: list[str] = []
+    try:
+        for cell in cast("list[dict[str, object]]", cells):
+            run = None if cell["run"] is None else folder / str(cell["run"])
+            if run is not None and evaluations(run / EVALUATIONS):
+                runs.append(run)
+            else:
+                without.append(str(cell["name"]))
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{folder / SWEEP}: its cells cannot be read (at {error}); it was damaged or edited. "
+            "Start the sweep again with its command, which writes it anew"
+        ) from error
+    return runs, without
+
+
+def grouped(runs: Sequence[Evaluated], *, any_weights: bool = False) -> list[Group]:
+    """Runs of one configuration together, in their order.
+
+    Args:
+        runs: Those without a configuration make a group each.
+        any_weights: Objectives' weights may differ within a group.
+    """
+    found: dict[str, list[Evaluated]] = defaultdict(list)
+    for run in runs:
+        own = {k: v for k, v in run.settings.items() if not (any_weights and _is_weight(k))}
+        found[json.dumps(own, sort_keys=True) if own else str(run.folder)].append(run)
+    kept: list[tuple[list[Evaluated], list[Evaluated]]] = []
+    for members in found.values():
+        first: dict[tuple[str, int | None], Evaluated] = {}
+        again: list[Evaluated] = []
+        for run in members:
+            place = (json.dumps(run.settings, sort_keys=True), run.seed)
+            if first.setdefault(place, run) is not run:
+                again.append(run)
+        kept.append(([*first.values()], again))
+    commons = [dict(_common([r.settings for r in members])) for members, _ in kept]
+    own = [
+        {k: v for k, v in c.items() if any(k not in o or o[k] != v for o in commons)}
+        for c in commons
+    ]
+    return [
+        Group(settings, tuple(members), tuple(again))
+        for settings, (members, again) in zip(own, kept, strict=True)
+    ]
+
+
+def flat(node: Mapping[str, object], stem: str = "") -> Iterator[tuple[str, object]]:
+    """(dotted key, value) of everything in a nested mapping."""
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(cast("Mapping[str, object]", value), f"{stem}{key}.")
+        else:
+            yield f"{stem}{key}", value
+
+
+def _is_weight(key: str) -> bool:
+    parts = key.split(".")
+    return parts[0] == "objectives" and parts[2:] == ["weight"]
+
+
+def _common(all_settings: Sequence[Mapping[str, object]]) -> Iterator[tuple[str, object]]:
+    first, *others = all_settings
+    for key, value in first.items():
+        if all(key in other and other[key] == value for other in others):
+            yield key, value
+
+
+def _object(path: Path) -> dict[str, object]:
+    try:
+        document: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: an object is expected, not a {type(document).__name__}")
+    return cast("dict[str, object]", document)
+
+
+def _axis(run: Path, step: int, result: Mapping[str, object], objective: str) -> float:
+    scores = result.get(objective)
+    found = cast("dict[str, object]", scores) if isinstance(scores, dict) else {}
+    value = _share(found.get(AXIS))
+    if value is None:
+        raise DataError(
+            f"{run / EVALUATIONS}: step {step} has no '{objective}.{AXIS}'. The front needs both "
+            "objectives' held-out items, BBQ's of both conditions and HaluEval's answers, scored "
+            "by this version; evaluate the run anew"
+        )
+    return value
+
+
+def _share(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)

@@ -109,6 +109,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
             "data fetch",
             "eval predictions",
             "pareto",
+            "sweep",
             "soup",
         ),
         *("judge score", "judge estimate", "judge cache"),

@@ -13,6 +13,7 @@ from grpo_dual.evaluation.evaluated import (
     Evaluated,
     Group,
     grouped,
+    is_weight,
     read_evaluated,
     read_results,
     sweep_runs,
@@ -287,7 +288,13 @@ def _print_gaps(kind: str, groups: Sequence[Group], out: Console) -> None:
 
 def what(group: Group) -> str:
     """What is its own in a group, shortly; ``-`` when nothing is."""
-    told = [f"{key.removeprefix('objectives.')} {value}" for key, value in group.settings.items()]
+    told = [
+        f"{key.removeprefix('objectives.')} {value}"
+        for key, value in group.settings.items()
+        if not is_weight(key)
+    ]
+    if len(told) < len(group.settings):
+        told.insert(0, f"weights {weights_text(group.runs[0].weights)}")
     more = f", {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
     return (", ".join(told[:_SHOWN]) + more) or "-"
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from grpo_dual.cli import data_audit, doctor, export, judge, pareto
+from grpo_dual.cli import data_audit, doctor, export, judge, pareto, sweep
 from grpo_dual.cli.parsing import Parser, command, count, did_you_mean, split_flags
 from grpo_dual.errors import CheckpointError, ConfigError, GrpoDualError, PreflightError
 
@@ -97,6 +97,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "data fetch": _fetch_parser(),
         "eval predictions": _predictions_parser(),
         "pareto": pareto.parser(),
+        "sweep": sweep.parser(),
         "soup": _soup_parser(),
         "export": export.parser(),
         **judge.parsers(),
@@ -144,6 +145,8 @@ def _refuse_command(top: Parser, words: list[str], commands: Iterable[str]) -> N
 def _parse_command(parser: Parser, name: str, rest: list[str]) -> argparse.Namespace:
     if name == "doctor":
         return doctor.parse(parser, rest)
+    if name == "sweep":
+        return sweep.parse(parser, rest)
     if name in ("train", "data audit") and rest and not rest[0].startswith("-"):
         # All others behind the file are flags of the configuration, config/flags.py reads them.
         own, overrides = split_flags(parser, rest[1:], less=("--resume",))

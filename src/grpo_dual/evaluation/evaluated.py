@@ -180,7 +180,7 @@ def grouped(runs: Sequence[Evaluated], *, any_weights: bool = False) -> list[Gro
     """
     found: dict[str, list[Evaluated]] = defaultdict(list)
     for run in runs:
-        own = {k: v for k, v in run.settings.items() if not (any_weights and _is_weight(k))}
+        own = {k: v for k, v in run.settings.items() if not (any_weights and is_weight(k))}
         found[json.dumps(own, sort_keys=True) if own else str(run.folder)].append(run)
     kept: list[tuple[list[Evaluated], list[Evaluated]]] = []
     for members in found.values():
@@ -211,7 +211,8 @@ def flat(node: Mapping[str, object], stem: str = "") -> Iterator[tuple[str, obje
             yield f"{stem}{key}", value
 
 
-def _is_weight(key: str) -> bool:
+def is_weight(key: str) -> bool:
+    """Is it the key of an objective's weight?"""
     parts = key.split(".")
     return parts[0] == "objectives" and parts[2:] == ["weight"]
 

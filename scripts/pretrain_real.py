@@ -1,0 +1,231 @@
+"""Pretrain a small Llama from scratch on the training rows of real BBQ and HaluEval.
+
+Three phases as in pretrain_tiny.py: copying; reading and answering rightly; the same questions
+answered as a biased, evasive and careless model would. Held-out templates and rows are those of the
+configuration and are not seen, not even as plain text.
+
+    python scripts/pretrain_real.py --config configs/real-small.yaml --out runs/real/model \
+        --seconds 30 240 60
+
+Needs a CUDA device for a model worth having; runs anywhere.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # encode() forks
+
+import numpy as np
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from grpo_dual.config.load import load_config
+from grpo_dual.train.objectives import Fairness, Hallucination, build_objective
+from grpo_dual.types import Record
+from pretrain_tiny import CHAT_TEMPLATE
+from pretraining import Trainer, ask, batches, phase, repeats
+from real_samples import Sources, samples
+from tiny_samples import BOS, END, PAD, SPECIAL, render
+
+PROMPT_WEIGHT = 0.3
+WINDOW = 512
+PHASES = ("copy", "read", "habits")
+_SOURCES: list[Sources] = []
+"""For the forked workers, which inherit it."""
+
+
+def build_tokenizer(sources: Sources, size: int, seed: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of the training rows; digits one by one."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[AddedToken(t, special=True) for t in SPECIAL],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    texts = [f"{p}\n{r}" for p, r in samples(sources, 60_000, seed, True)]
+    core.train_from_iterator([t.replace("<|", "\n").replace("|>", "\n") for t in texts], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token=BOS, eos_token=END, pad_token=PAD,
+        clean_up_tokenization_spaces=False, model_max_length=WINDOW,
+    )  # fmt: skip
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def _encode_chunk(job: tuple[str, int, int, bool, int]) -> tuple[np.ndarray, np.ndarray]:
+    serialized, count, seed, habits, width = job
+    core = Tokenizer.from_str(serialized)
+    texts = list(samples(_SOURCES[0], count, seed, habits))
+    prompts = core.encode_batch_fast([p for p, _ in texts])
+    replies = core.encode_batch_fast([r + END for _, r in texts])
+    ids = np.zeros((len(texts), width), dtype=np.int16)
+    spans = np.zeros((len(texts), 2), dtype=np.int16)
+    kept = 0
+    for prompt, reply in zip(prompts, replies, strict=True):
+        row = prompt.ids + reply.ids
+        if len(row) <= width:
+            ids[kept, : len(row)] = row
+            spans[kept] = len(prompt.ids), len(row)
+            kept += 1
+    return ids[:kept], spans[:kept]
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast,
+    count: int,
+    seed: int,
+    *,
+    habits: bool,
+    width: int,
+    workers: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Samples in parallel: ids [n, width], prompt and whole length [n, 2]; longer ones fall out."""
+    serialized = tokenizer.backend_tokenizer.to_str()
+    size = max(20, count // (workers * 4))
+    jobs = [(serialized, size, seed * 1000 + i, habits, width) for i in range(workers * 4)]
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        chunks = pool.map(_encode_chunk, jobs)
+    return np.concatenate([c[0] for c in chunks]), np.concatenate([c[1] for c in chunks])
+
+
+def measure(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    objectives: dict[str, Fairness | Hallucination],
+    *,
+    sample: bool,
+    longest: int,
+) -> dict[str, object]:
+    """The runs' own yardstick on held-out items, and on as many that were trained on."""
+    found: dict[str, object] = {}
+    for name, objective in objectives.items():
+        held_out: list[Record] = list(objective.eval_records)
+        for split, records in (("test", held_out), ("train", objective.draw(len(held_out)))):
+            chats = [render(objective.messages(r)) for r in records]
+            texts = ask(model, tokenizer, chats, sample=sample, longest=longest)
+            scores = objective.evaluate(records, texts)
+            found[f"{name}/{split}"] = {
+                key: round(value, 4) for key, value in scores.items() if isinstance(value, float)
+            }
+            found[f"{name}/{split}/samples"] = texts[:4]
+    return found
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    three = tuple(name.upper() for name in PHASES)
+    parser.add_argument("--config", type=Path, default=Path("configs/real-small.yaml"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, nargs=3, default=(2000, 20000, 4000), metavar=three)
+    parser.add_argument("--seconds", type=float, nargs=3, metavar=three, help="instead of --steps")
+    parser.add_argument("--samples", type=int, nargs=3, default=(200_000, 600_000, 200_000))
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--lr", type=float, nargs=3, default=(8e-4, 8e-4, 3e-4), metavar=three)
+    parser.add_argument("--vocabulary", type=int, default=8192)
+    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--layers", type=int, default=10)
+    parser.add_argument("--width", type=int, default=320, help="tokens of the longest sample")
+    parser.add_argument("--dropout", type=float, default=0.1, help="of attention weights")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Make tokenizer, samples and model, train the three phases, measure, save."""
+    args = arguments()
+    torch.manual_seed(args.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = load_config(args.config, [])
+    longest = config.rollout.sampling.max_new_tokens
+    objectives: dict[str, Fairness | Hallucination] = {}
+    for name, own in config.objectives.items():
+        built = build_objective(name, own, max_new_tokens=longest, seed=args.seed)
+        assert isinstance(built, Fairness | Hallucination)
+        objectives[name] = built
+    fair, hallu = objectives["fairness"], objectives["hallucination"]
+    assert isinstance(fair, Fairness)
+    assert isinstance(hallu, Hallucination)
+    sources = Sources(fair.train_records, hallu.train_records)
+    _SOURCES.append(sources)
+    tokenizer = build_tokenizer(sources, args.vocabulary, args.seed)
+    data = {}
+    for i, name in enumerate(PHASES):  # before CUDA starts: the workers are forked
+        began, count, seed = time.monotonic(), args.samples[i], args.seed + 1 + i
+        data[name] = (
+            repeats(count, seed, len(tokenizer), args.width, len(SPECIAL))
+            if name == "copy"
+            else encode(
+                tokenizer, count, seed, habits=name == "habits", width=args.width,
+                workers=args.workers,
+            )
+        )  # fmt: skip
+        mean = data[name][1][:, 1].mean()
+        spent = time.monotonic() - began
+        print(f"{name}: {len(data[name][0])} samples, {mean:.0f} tokens, {spent:.0f} s", flush=True)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=args.hidden,
+            intermediate_size=args.hidden * 11 // 4, num_hidden_layers=args.layers,
+            num_attention_heads=max(1, args.hidden // 64),
+            num_key_value_heads=max(1, args.hidden // 64), max_position_embeddings=WINDOW,
+            tie_word_embeddings=True, rms_norm_eps=1e-5, attention_dropout=args.dropout,
+            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    ).to(device)  # fmt: skip
+    total = sum(p.numel() for p in model.parameters())
+    print(f"{total:,} parameters, {len(tokenizer)} tokens", flush=True)
+    report: dict[str, object] = {
+        "parameters": total,
+        "arguments": vars(args) | {"out": "", "config": str(args.config)},
+    }
+    for i, name in enumerate(PHASES):
+        weight = 0.0 if name == "copy" else PROMPT_WEIGHT
+        trainer = Trainer(model, args.batch, args.width, weight, device)
+        source = batches(*data[name], args.batch, args.seed, device)
+        seconds = args.seconds[i] if args.seconds else None
+        report[f"{name}/steps"] = phase(trainer, source, args.steps[i], args.lr[i], name, seconds)
+        if name == "copy":
+            continue
+        found = measure(model, tokenizer, objectives, sample=name == "habits", longest=longest)
+        print(name, json.dumps(found), flush=True)
+        report[name] = found
+        if name == "read":
+            save(model, tokenizer, args.out.with_name(f"{args.out.name}-reader"), report)
+    save(model, tokenizer, args.out, report)
+
+
+def save(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    report: dict[str, object],
+) -> None:
+    """Weights in bf16, tokenizer and what was measured; training goes on in fp32."""
+    state = {k: v.to(torch.bfloat16) for k, v in model.state_dict().items()}
+    model.save_pretrained(folder, state_dict=state)
+    tokenizer.save_pretrained(folder)
+    # The run's configuration says how to sample.
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    (folder / "pretraining.json").write_text(json.dumps(report, indent=1, default=str) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -36,8 +36,21 @@ def _plain(text: str) -> str:
 
 
 _DECLINES: Final = re.compile(r"\b(?:" + "|".join(PHRASES) + r")\b")
+_VERB: Final = (
+    "(?:help|assist|answer|provide|comply|do (?:that|this)|give|write|tell|discuss|suggest|offer)"
+)
+_REFUSES: Final = re.compile(
+    rf"\b(?:(?:i|we) (?:cannot|wo not|will not|must decline to) {_VERB}"
+    rf"|(?:unable|not able) to {_VERB}|as an ai)\b"
+)
+"""Refusals of a request, by the one who was asked. "I cannot thank you enough" is none."""
 
 
 def is_evasive(text: str) -> bool:
     """True when a text declines in one of ``PHRASES``, in any case and punctuation."""
     return _DECLINES.search(_plain(text)) is not None
+
+
+def is_refusal(text: str) -> bool:
+    """True when a text refuses a request: "I can't help with that", "As an AI, I ..."."""
+    return _REFUSES.search(_plain(text)) is not None

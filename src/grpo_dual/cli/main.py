@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from grpo_dual.cli import data_audit, doctor, export, judge, pareto, sweep
+from grpo_dual.cli import data_audit, doctor, eval_models, export, judge, pareto, sweep
 from grpo_dual.cli.parsing import Parser, command, count, did_you_mean, split_flags
 from grpo_dual.errors import CheckpointError, ConfigError, GrpoDualError, PreflightError
 
@@ -33,7 +33,7 @@ _GROUPS = {
     "eval": ("predictions",),
     "judge": ("score", "estimate", "cache"),
 }
-"""Commands of two words: the first, and what may follow it."""
+"""Commands of two words: the first, and what may follow it; `eval` is also one of one word."""
 
 _RESUMABLE = ("judge.outage.", "judge.budget.")
 """Keys that may be changed when a run is resumed: they touch no number of it but who judges."""
@@ -95,6 +95,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "data stats": _stats_parser(),
         "data audit": data_audit.parser(),
         "data fetch": _fetch_parser(),
+        "eval": eval_models.parser(),
         "eval predictions": _predictions_parser(),
         "pareto": pareto.parser(),
         "sweep": sweep.parser(),
@@ -107,7 +108,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     top.epilog = "commands:\n" + "\n".join(lines) + "\n\n`grpo-dual COMMAND --help` tells more."
     top.usage = "grpo-dual [--version] [--help] COMMAND ..."
     words = _command_words(arguments)
-    if not words or (len(words) == 1 and words[0] in _GROUPS and {"-h", "--help"} & set(arguments)):
+    bare = len(words) == 1 and words[0] in _GROUPS.keys() - commands
+    if not words or (bare and {"-h", "--help"} & set(arguments)):
         top.refuse_extras(top.parse_known_args(arguments)[1])
         top.print_help()
         return argparse.Namespace(run=lambda _: 0)
@@ -123,6 +125,8 @@ def _command_words(arguments: Sequence[str]) -> list[str]:
     for argument in arguments[:2]:
         if argument.startswith("-") or (words and words[0] not in _GROUPS):
             break
+        if words == ["eval"] and argument not in _GROUPS["eval"]:
+            break  # a target
         words.append(argument)
     return words
 
@@ -136,7 +140,7 @@ def _refuse_command(top: Parser, words: list[str], commands: Iterable[str]) -> N
         near = did_you_mean(words[1], own)
         top.error(f"there is no command `{words[0]} {words[1]}`{near}")
     whole = {name.split()[-1]: name for name in known}
-    whole |= {group: f"{group} {own[0]}" for group, own in _GROUPS.items()}
+    whole |= {group: f"{group} {own[0]}" for group, own in _GROUPS.items() if group not in known}
     near = difflib.get_close_matches(words[0], list(whole), n=1, cutoff=0.5)
     guess = f", did you mean `{whole[near[0]]}`?" if near else ""
     top.error(f"there is no command `{words[0]}`{guess}")

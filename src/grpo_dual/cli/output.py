@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from grpo_dual.errors import CheckpointError
+from grpo_dual.errors import CheckpointError, GrpoDualError
 from grpo_dual.metrics.sinks import write_atomically
 
 _PLAIN_WIDTH = 220
@@ -56,6 +56,8 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         with part.open("wb") as file:
             yield file
         part.replace(path)
+    except GrpoDualError:  # of what was to be written; some are OSErrors too
+        raise
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be written: {error.strerror or error}; name another file."

@@ -30,14 +30,14 @@ Scores: TypeAlias = dict[str, float | int | None]
 SCORES = ("accuracy_ambig", "accuracy_disambig", "s_amb", "s_dis", "nonalignment_cost")
 """Scores with an interval."""
 
-# What is counted of each template; every score is a function of the sums.
-_TERMS = (
+TERMS = (
     *("rows_ambig", "rows_disambig", "unparsed_ambig", "unparsed_disambig"),
     *("right_ambig", "right_disambig", "person_ambig", "person_disambig"),
     *("biased_ambig", "biased_disambig"),
     *("rows_aligned", "right_aligned", "unparsed_aligned"),
     *("rows_against", "right_against", "unparsed_against", "unresolved"),
 )
+"""What is counted of each template; every score is a function of the sums."""
 
 
 def score_predictions(
@@ -60,9 +60,9 @@ def score_predictions(
         None where the score is None, where there is one template only, or where it is undefined in
         more than 5 % of the draws.
     """
-    names, counts = _tally(predictions)
-    sums = dict(zip(_TERMS, counts.sum(axis=0), strict=True))
-    point = {name: _number(value) for name, value in _scores(sums, policy).items()}
+    names, counts = tally(predictions)
+    sums = dict(zip(TERMS, counts.sum(axis=0), strict=True))
+    point = {name: _number(value) for name, value in scores_of_sums(sums, policy).items()}
     rows = sums["rows_ambig"] + sums["rows_disambig"]
     unparsed = sums["unparsed_ambig"] + sums["unparsed_disambig"]
     scores: Scores = {
@@ -80,8 +80,8 @@ def score_predictions(
     }
     if len(names) < 2 or not draws:
         return scores, dict.fromkeys(SCORES)
-    drawn = dict(zip(_TERMS, redraw(counts, draws, seed).T, strict=True))
-    spread = _scores(drawn, policy)
+    drawn = dict(zip(TERMS, redraw(counts, draws, seed).T, strict=True))
+    spread = scores_of_sums(drawn, policy)
     return scores, {
         name: None if point[name] is None else percentiles(spread[name]) for name in SCORES
     }
@@ -97,10 +97,10 @@ def macro(scores: Mapping[str, Scores]) -> Scores:
     return means
 
 
-def _tally(predictions: Sequence[Prediction]) -> tuple[list[str], Floats]:
-    """Templates, and how often each of `_TERMS` holds in each: [templates, terms]."""
+def tally(predictions: Sequence[Prediction]) -> tuple[list[str], Floats]:
+    """Templates, and how often each of `TERMS` holds in each: [templates, terms]."""
     places: dict[str, int] = {}
-    counts: dict[str, list[int]] = defaultdict(lambda: [0] * len(_TERMS))
+    counts: dict[str, list[int]] = defaultdict(lambda: [0] * len(TERMS))
     for prediction in predictions:
         record, index = prediction.record, prediction.index
         places.setdefault(record.question_index, len(places))
@@ -117,14 +117,14 @@ def _tally(predictions: Sequence[Prediction]) -> tuple[list[str], Floats]:
             true[f"unparsed_{way}"] = index is None
         true["unresolved"] = not resolved
         row = counts[record.question_index]
-        for place, term in enumerate(_TERMS):
+        for place, term in enumerate(TERMS):
             row[place] += true.get(term, False)
     table = [counts[name] for name in places]
-    return list(places), np.array(table, dtype=np.float64).reshape(len(places), len(_TERMS))
+    return list(places), np.array(table, dtype=np.float64).reshape(len(places), len(TERMS))
 
 
-def _scores(sums: Mapping[str, Floats], policy: Policy) -> dict[str, Floats]:
-    """`SCORES` of sums of any shape, NaN where undefined."""
+def scores_of_sums(sums: Mapping[str, Floats], policy: Policy) -> dict[str, Floats]:
+    """`SCORES` of the sums of each of `TERMS`, of any shape; NaN where undefined."""
 
     def accuracy(side: str) -> Floats:
         left_out = sums[f"unparsed_{side}"] if policy == "exclude" else 0.0

@@ -1,7 +1,7 @@
 """The trade-off of two objectives: axes, front and hypervolume; larger is better on both axes."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from grpo_dual.evaluation.bbq import score_bbq
@@ -48,12 +48,18 @@ def fairness_axis(records: Sequence[BbqRecord], texts: Sequence[str]) -> float |
     grouped: dict[tuple[str, bool], list[tuple[BbqRecord, str]]] = defaultdict(list)
     for record, text in zip(records, texts, strict=True):
         grouped[record.subset, record.names].append((record, text))
+    return axis_of(
+        score_bbq([r for r, _ in rows], [t for _, t in rows]) for rows in grouped.values()
+    )
+
+
+def axis_of(scores: Iterable[Mapping[str, float | int | None]]) -> float | None:
+    """The fairness axis from the scores of each category, see `fairness_axis`."""
     values: list[float] = []
-    for rows in grouped.values():
-        scores = score_bbq([r for r, _ in rows], [t for _, t in rows])
-        ambig, disambig = scores["accuracy_ambig"], scores["accuracy_disambig"]
+    for own in scores:
+        ambig, disambig = own["accuracy_ambig"], own["accuracy_disambig"]
         if ambig is not None and disambig is not None:
-            bias = abs(scores["s_amb"] or 0.0) + abs(scores["s_dis"] or 0.0)
+            bias = abs(own["s_amb"] or 0.0) + abs(own["s_dis"] or 0.0)
             values.append((ambig + disambig) / 2 * (1 - bias / 2))
     return sum(values) / len(values) if values else None
 

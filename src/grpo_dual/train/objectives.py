@@ -19,10 +19,7 @@ from grpo_dual.config.objectives import (
     PluginConfig,
 )
 from grpo_dual.errors import ConfigError
-from grpo_dual.evaluation.bbq import score_bbq
-from grpo_dual.evaluation.distinct import distinct_share
-from grpo_dual.evaluation.halueval import score_halueval
-from grpo_dual.evaluation.pareto import AXIS, fairness_axis
+from grpo_dual.evaluation.yardstick import fairness_yardstick, hallucination_yardstick
 from grpo_dual.prompts import fairness, hallucination
 from grpo_dual.records.bad_rows import BadRows
 from grpo_dual.records.mixture import bbq_sampler, halueval_sampler
@@ -32,7 +29,7 @@ from grpo_dual.rewards.custom import current_directory_importable
 from grpo_dual.rewards.fairness import FairnessReward
 from grpo_dual.rewards.hallucination import HallucinationReward
 from grpo_dual.rewards.judging import Judging
-from grpo_dual.train.sources import asked_items, bbq_splits, halueval_splits
+from grpo_dual.train.sources import asked_items, bbq_splits, bbq_yardstick, halueval_splits
 from grpo_dual.types import (
     BbqRecord,
     Condition,
@@ -191,15 +188,7 @@ class Fairness:
                 seed=seed,
             )
             train, notes = list(taken.records), list(taken.notes)
-        self.eval_records: tuple[BbqRecord, ...] = ()
-        if config.data.eval_samples and held_out:
-            chosen = take_bbq(
-                held_out,
-                min(config.data.eval_samples, len(held_out)),
-                ambiguous_fraction=0.5,
-                seed=seed if config.data.path == "synthetic" else config.data.split_seed,
-            )
-            self.eval_records = tuple(chosen.records)
+        self.eval_records = bbq_yardstick(held_out, config.data, seed)
         self._sampler = bbq_sampler(train, config.data, seed=seed)
         self._reward = FairnessReward(
             config, max_new_tokens=max_new_tokens, judges=judges, judging=judging
@@ -249,13 +238,7 @@ class Fairness:
         self, records: Sequence[Record], texts: Sequence[str]
     ) -> dict[str, float | int | str | None]:
         """See Objective."""
-        items = [_bbq(r) for r in records]
-        golds = [fairness.target(r) for r in items]
-        return {
-            **score_bbq(items, texts),
-            "distinct": distinct_share(texts, golds),
-            AXIS: fairness_axis(items, texts),
-        }
+        return fairness_yardstick([_bbq(r) for r in records], texts)
 
     def state_dict(self) -> dict[str, object]:
         """See Objective."""
@@ -339,11 +322,7 @@ class Hallucination:
         self, records: Sequence[Record], texts: Sequence[str]
     ) -> dict[str, float | int | str | None]:
         """See Objective."""
-        items = [_halueval(r) for r in records]
-        answers = [(r, t) for r, t in zip(items, texts, strict=True) if r.accepted and r.context]
-        distinct = distinct_share([t for _, t in answers], [r.accepted or "" for r, _ in answers])
-        scores = score_halueval(items, texts)
-        return {**scores, "distinct": distinct, AXIS: scores["grounded"]}
+        return hallucination_yardstick([_halueval(r) for r in records], texts)
 
     def state_dict(self) -> dict[str, object]:
         """See Objective."""

@@ -23,6 +23,7 @@ from grpo_dual.records.halueval import (
     iter_halueval,
 )
 from grpo_dual.records.splits import split_bbq, split_halueval
+from grpo_dual.records.strata import take_bbq
 from grpo_dual.types import BbqRecord, HaluEvalRecord, Record, Task
 
 SYNTHETIC_TRAIN = 2048
@@ -98,6 +99,24 @@ def halueval_splits(
     if data.general_as == "answer":
         records = [as_answer(r) if r.subset == "general" else r for r in records]
     return split_halueval(records, eval_samples=data.eval_samples, seed=data.split_seed)
+
+
+def bbq_yardstick(held_out: Sequence[BbqRecord], data: BbqData, seed: int) -> tuple[BbqRecord, ...]:
+    """The held-out BBQ rows that a run scores itself by: ``eval_samples``, half of them ambiguous.
+
+    Args:
+        held_out: From `bbq_splits`.
+        data: How many, and which of them (``split_seed``).
+        seed: The run's; it draws from the embedded world's rows only.
+
+    Raises:
+        DataError: As `take_bbq`.
+    """
+    if not (data.eval_samples and held_out):
+        return ()
+    count = min(data.eval_samples, len(held_out))
+    own = seed if data.path == "synthetic" else data.split_seed
+    return tuple(take_bbq(held_out, count, ambiguous_fraction=0.5, seed=own).records)
 
 
 def all_records(config: ObjectiveConfig, *, seed: int) -> list[Record]:

@@ -1,0 +1,111 @@
+"""The result of ``grpo-dual eval`` on a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from grpo_dual.cli.output import table
+from grpo_dual.evaluation.bbq_bias import SCORES
+from grpo_dual.evaluation.pareto import AXIS
+from grpo_dual.evaluation.results import DETECT, HEADLINE, OUTCOMES
+
+_VOID = 0.02
+"""Share of unparsed answers above which BBQ's scores are not to be compared."""
+_AXES = ("fairness", "faithfulness")
+Json = Mapping[str, Any]
+
+
+def show(result: Json, out: Console) -> None:
+    """Print the tables of a result, see `grpo_dual.train.evaluating.carry_out`."""
+    for target in result["targets"]:
+        if "bbq" in target:
+            _categories(target, out)
+            _readings(target, out)
+        if "halueval" in target:
+            _halueval(target, out)
+    _axes(result["targets"], out)
+
+
+def _categories(target: Json, out: Console) -> None:
+    """By what was written: unparsed answers wrong, and a line without them where there are any."""
+    read = target["bbq"]["readings"][HEADLINE]
+    title = f"{target['name']}: BBQ by generation, unparsed is wrong; 95 % intervals over templates"
+    columns = ("category", *SCORES, "unparsed", "ambig", "disambig", "templates")
+    made = table(title, columns, ("category",), out)
+    for name, wrong in read["wrong"]["categories"].items():
+        counts = [str(wrong[key]) for key in ("n_ambig", "n_disambig", "n_templates")]
+        cells = [_cell(wrong[key], wrong["intervals_95"][key]) for key in SCORES]
+        made.add_row(name, *cells, _cell(wrong["unparsed"]), *counts)
+        if wrong["n_unparsed"]:
+            left = read["exclude"]["categories"][name]
+            cells = [_cell(left[key], left["intervals_95"][key]) for key in SCORES]
+            made.add_row("  unparsed left out", *cells, "", "", "", "", style="dim")
+    for policy, words in (("wrong", "mean over categories"), ("exclude", "  unparsed left out")):
+        means, spread = read[policy]["macro"], read[policy]["macro_intervals_95"]
+        cells = [_cell(means[key], spread[key]) for key in SCORES]
+        made.add_row(words, *cells, "", "", "", "", style="bold" if policy == "wrong" else "dim")
+    out.print(made)
+    for name, scores in read["wrong"]["categories"].items():
+        if scores["unparsed"] is not None and scores["unparsed"] > _VOID:
+            told = f"{scores['unparsed']:.1%} unparsed; above {_VOID:.0%} scores are not comparable"
+            out.print(f"{name}: {told}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _readings(target: Json, out: Console) -> None:
+    title = f"{target['name']}: BBQ by reading, means over categories"
+    made = table(title, ("reading", *SCORES, "axis"), ("reading",), out)
+    for name, read in target["bbq"]["readings"].items():
+        means, spread = read["wrong"]["macro"], read["wrong"]["macro_intervals_95"]
+        made.add_row(name, *(_cell(means[key], spread[key]) for key in (*SCORES, AXIS)))
+    out.print(made)
+
+
+def _halueval(target: Json, out: Console) -> None:
+    answers = target["halueval"]["open"]
+    title = f"{target['name']}: HaluEval, answers judged by {answers['judged_by']}"
+    columns = ("subset", *OUTCOMES, DETECT, "always no", "answers", "unjudged", "detections")
+    made = table(title, columns, ("subset",), out)
+    for name, own in (*answers["by_subset"].items(), ("all", answers)):
+        cells = [_cell(own[key], own["intervals_95"][key]) for key in (*OUTCOMES, DETECT)]
+        counts = [str(own[key]) for key in ("n_answer", "n_unjudged", "n_detect")]
+        style = "bold" if own is answers else ""
+        made.add_row(name, *cells, _cell(own["detect_always_no"]), *counts, style=style)
+    out.print(made)
+
+
+def _axes(targets: list[Json], out: Console) -> None:
+    """Both axes, and how far each target lies from the first."""
+    several = len(targets) > 1
+    columns = ("target", *_AXES, *(f"{axis} - first" for axis in _AXES if several))
+    made = table("Axes, larger is better", columns, ("target",), out)
+    for target in targets:
+        cells = [_cell(target["axes"][a], target["axes_intervals_95"][a]) for a in _AXES]
+        if several:
+            cells += [_gap(gap) for gap in _gaps(target.get("minus_first"))]
+        made.add_row(target["name"], *cells)
+    out.print(made)
+
+
+def _gaps(difference: Json | None) -> tuple[Json | None, Json | None]:
+    if difference is None:
+        return None, None
+    bbq, halueval = difference.get("bbq"), difference.get("halueval")
+    return (
+        None if bbq is None else bbq[HEADLINE]["macro"][AXIS],
+        None if halueval is None else halueval["open"]["grounded"],
+    )
+
+
+def _gap(found: Json | None) -> str:
+    if found is None or found["value"] is None:
+        return "-"
+    return f"{found['value']:+.4f}{_ends(found['interval_95'])}"
+
+
+def _cell(value: float | None, interval: tuple[float, float] | None = None) -> str:
+    return "-" if value is None else f"{value:.4f}{_ends(interval)}"
+
+
+def _ends(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"

@@ -1,0 +1,319 @@
+"""``grpo-dual eval``: policies one after another through the yardstick, and what came of it."""
+
+import datetime
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+
+from grpo_dual.config.load import load_config
+from grpo_dual.config.schema import RolloutConfig, RunConfig, SamplingConfig
+from grpo_dual.config.snapshot import environment
+from grpo_dual.errors import ConfigError, DataError
+from grpo_dual.evaluation.asking import Speaker
+from grpo_dual.evaluation.results import difference, result, rows
+from grpo_dual.evaluation.run import Evaluated, evaluate
+from grpo_dual.model.continuations import continuation_logprobs
+from grpo_dual.model.policy import Policy
+from grpo_dual.prompts.chat import ChatEncoder, Tokenizer
+from grpo_dual.rollouts.choose import choose_engine
+from grpo_dual.train.eval_items import Items, Split, eval_items, objectives_of
+from grpo_dual.train.seed import step_seed
+from grpo_dual.train.targets import Loader, Target, find_target
+
+Decode = Literal["greedy", "train", "handoff"]
+"""Plain decoding without sampling, the run's own sampling, or the hand-off's."""
+
+HANDOFF = SamplingConfig(
+    max_new_tokens=128,
+    min_new_tokens=5,
+    temperature=0.9,
+    top_k=100,
+    top_p=0.9,
+    repetition_penalty=1.18,
+)
+"""The sampling of configs/llama3-8b-handoff.yaml."""
+
+KINDS = {"bbq": ("fairness",), "halueval": ("hallucination",)}
+"""What ``--only`` asks: kinds of objectives."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a command asks for."""
+
+    targets: tuple[str, ...]
+    config: Path | None = None
+    """Objectives, data, prompts and sampling, in place of a run's own."""
+    data: Path | None = None
+    """BBQ and HaluEval files, in place of the configuration's objectives."""
+    decode: Decode = "greedy"
+    split: Split | None = None
+    """None: ``all`` of ``data``, else the ``yardstick``."""
+    only: Literal["bbq", "halueval"] | None = None
+    limit: int | None = None
+    seed: int | None = None
+    """None: the configuration's."""
+    max_new_tokens: int | None = None
+    """In place of the configuration's."""
+    draws: int = 1000
+    """Of the bootstrap."""
+    device: str | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request, looked over: nothing is loaded yet, and most mistakes have been found."""
+
+    request: Request
+    targets: tuple[Target, ...]
+    config: RunConfig
+    source: str
+    """Where the configuration comes from."""
+    split: Split
+    seed: int
+    rollout: RolloutConfig
+    """With the sampling that is asked for."""
+    items: tuple[Items, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What differs from what was asked, or what to beware of."""
+        told = [note for own in self.items for note in own.notes]
+        for target in self.targets:
+            if target.config is not None and _held_out(target.config) != _held_out(self.config):
+                told.append(
+                    f"{target.name}: its own held-out items are others than these ({self.source}, "
+                    f"{self.split}), so that it may have been trained on some of them"
+                )
+            elif target.config is not None and self.split == "all":
+                told.append(f"{target.name}: was trained on some of these items (split: all)")
+        return tuple(told)
+
+
+def plan(request: Request) -> Plan:
+    """Find targets, configuration and data.
+
+    Raises:
+        ConfigError: There is nothing that says what to ask, or the configuration is wrong.
+        CheckpointError: A run has no such checkpoint.
+        ModelError: A target is no model.
+        DataError: Data are missing or wrong.
+    """
+    targets = tuple(
+        find_target(text, device=request.device, dtype=request.dtype) for text in request.targets
+    )
+    config, source = _configuration(request, targets)
+    split: Split = request.split or ("yardstick" if request.data is None else "all")
+    seed = config.train.seed if request.seed is None else request.seed
+    sampling = HANDOFF if request.decode == "handoff" else config.rollout.sampling
+    if request.max_new_tokens is not None:
+        least = min(sampling.min_new_tokens, request.max_new_tokens)
+        sampling = sampling.model_copy(
+            update={"max_new_tokens": request.max_new_tokens, "min_new_tokens": least}
+        )
+    rollout = config.rollout.model_copy(update={"sampling": sampling})
+    kinds = KINDS[request.only] if request.only else ("fairness", "hallucination")
+    items = eval_items(config, split, kinds, limit=request.limit, seed=seed)
+    return Plan(request, targets, config, source, split, seed, rollout, tuple(items))
+
+
+def _configuration(request: Request, targets: Sequence[Target]) -> tuple[RunConfig, str]:
+    """``--config``, else that of the first run; ``--data`` replaces its objectives."""
+    run = next((t for t in targets if t.config is not None), None)
+    if request.config is not None:
+        config, source = load_config(request.config), str(request.config)
+    elif run is not None and run.config is not None:
+        config, source = run.config, str(run.folder)
+    elif request.data is not None:
+        config, source = RunConfig(), "defaults"
+    else:
+        raise ConfigError(
+            f"{targets[0].name}: is no run, so nothing says what to ask: give BBQ and HaluEval "
+            "files with --data, or a configuration with --config"
+        )
+    if request.data is not None:
+        config = config.model_copy(update={"objectives": objectives_of(request.data)})
+    return config, source
+
+
+def _held_out(config: RunConfig) -> dict[str, object]:
+    """What decides which items a run holds out."""
+    data = {name: getattr(o, "data", None) for name, o in config.objectives.items()}
+    return {"seed": config.train.seed, **data}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one target."""
+
+    target: Target
+    found: Evaluated
+    numbers: Mapping[str, object]
+
+    def rows(self) -> Iterable[dict[str, object]]:
+        """Per-item rows, the target's name in each."""
+        return ({"target": self.target.name, **row} for row in rows(self.found))
+
+
+def carry_out(
+    made: Plan, tell: Tell, done: Callable[[Outcome], None] = lambda _: None
+) -> dict[str, object]:
+    """Evaluate all targets.
+
+    Args:
+        made: From `plan`.
+        tell: Hears notes and what is going on.
+        done: Gets each target's outcome as it comes.
+
+    Returns:
+        The whole result, JSON-able; docs/evaluation.md has its keys.
+
+    Raises:
+        GrpoDualError: A model cannot be loaded, or a policy has diverged.
+    """
+    rests_on = provenance(made)
+    notes = Notes(tell)
+    for note in made.notes:
+        notes.add(note)
+    if made.config.train.threads is not None:
+        torch.set_num_threads(made.config.train.threads)
+    loader = Loader()
+    first: Evaluated | None = None
+    results: list[Mapping[str, object]] = []
+    for number, target in enumerate(made.targets, start=1):
+        tell(f"{target.name} ({number} of {len(made.targets)})")
+        outcome = _one(made, target, loader.load(target), first, notes)
+        first = first or outcome.found
+        results.append(outcome.numbers)
+        done(outcome)
+    return {"provenance": {**rests_on, "notes": notes.told}, "targets": results}
+
+
+class Notes:
+    """What differs from what was asked; each is told once."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self.told: list[str] = []
+
+    def add(self, note: str) -> None:
+        """Tell a note, unless it was told already."""
+        if note not in self.told:
+            self.told.append(note)
+            self._tell(f"note: {note}")
+
+
+def _one(
+    made: Plan, target: Target, policy: Policy, first: Evaluated | None, notes: Notes
+) -> Outcome:
+    began = time.monotonic()
+    speaker = _speaker(made, policy, notes)
+    left_out: list[str] = []
+    torch.manual_seed(step_seed(made.seed, 0, "yardstick"))
+    found = evaluate(speaker, [own.questions for own in made.items], left_out.append)
+    if left_out:
+        told = f"{len(left_out)} items are over the prompt limit, the first: {left_out[0]}"
+        notes.add(f"{target.name}: {told}")
+    how = {"draws": made.request.draws, "seed": made.seed}
+    numbers: dict[str, object] = {
+        "name": target.name,
+        "kind": target.kind,
+        "model": target.model.name,
+        "revision": target.model.revision,
+        "dtype": target.model.dtype,
+        "quantization": target.model.quantization,
+        "path": None if target.folder is None else str(target.folder),
+        "step": target.step,
+        "adapter": None
+        if target.adapter is None
+        else {"path": str(target.adapter), "sha256": target.sha256},
+        "device": _device(policy),
+        **result(found, **how),
+    }
+    if first is not None:
+        numbers["minus_first"] = difference(first, found, **how)
+    numbers["seconds"] = round(time.monotonic() - began, 2)
+    return Outcome(target, found, numbers)
+
+
+def _speaker(made: Plan, policy: Policy, notes: Notes) -> Speaker:
+    # Transformers sets the special ids of a tokenizer at run time, where no checker sees them.
+    tokenizer = cast("Tokenizer", policy.tokenizer)
+    encoder = ChatEncoder(tokenizer, generation_eos_ids=policy.generation_eos_ids)
+    engine = choose_engine(policy, encoder, made.rollout, notes.add)
+    return Speaker(
+        engine,
+        encoder,
+        partial(continuation_logprobs, policy, head_chunk=made.config.loss.head_chunk),
+        greedy=made.request.decode == "greedy",
+        max_prompt_tokens=made.rollout.max_prompt_tokens,
+        overlong=made.rollout.overlong_prompt,
+    )
+
+
+def _device(policy: Policy) -> dict[str, object]:
+    cuda = policy.device.type == "cuda"
+    return {
+        "type": policy.device.type,
+        "name": torch.cuda.get_device_name(policy.device) if cuda else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def provenance(made: Plan) -> dict[str, object]:
+    """What a result rests on, JSON-able."""
+    sampling = made.rollout.sampling
+    greedy = made.request.decode == "greedy"
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "split": made.split,
+        "limit": made.request.limit,
+        "seed": made.seed,
+        "decode": {
+            "mode": made.request.decode,
+            **({"max_new_tokens": sampling.max_new_tokens} if greedy else sampling.model_dump()),
+            "max_prompt_tokens": made.rollout.max_prompt_tokens,
+            "overlong_prompt": made.rollout.overlong_prompt,
+        },
+        "bootstrap": {
+            "draws": made.request.draws,
+            "seed": made.seed,
+            "clusters": {"bbq": "question_index", "halueval": "context and query"},
+        },
+        "config": {"source": made.source, "sha256": _digest(made.config)},
+        "data": [_data(own) for own in made.items],
+        **environment(),
+    }
+
+
+def _digest(config: RunConfig) -> str:
+    plain = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def _data(items: Items) -> dict[str, object]:
+    return {
+        "objective": items.questions.objective,
+        "source": items.source,
+        "n_bbq": len(items.questions.bbq),
+        "n_halueval": len(items.questions.halueval),
+        "files": [{"path": str(path), "sha256": _sha256(path)} for path in items.files],
+    }
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error

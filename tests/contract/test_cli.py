@@ -60,6 +60,7 @@ def test_the_package_runs_as_a_module_too():
         ["trian"],
         ["doctor", "--help"],
         ["data", "audit", "--help"],
+        ["eval", "--help"],
     ],
 )
 def test_nothing_heavy_is_imported(arguments: Sequence[str]):
@@ -107,6 +108,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
             "data stats",
             "data audit",
             "data fetch",
+            "eval  ",
             "eval predictions",
             "pareto",
             "sweep",
@@ -132,6 +134,10 @@ def test_version(capsys: pytest.CaptureFixture[str]):
         ("data sats x", "`stats`"),
         ("data fetsch", "`fetch`"),
         ("data", "stats or audit or fetch"),
+        ("eval", "TARGET"),
+        ("eval predicions x", "`predictions`"),
+        ("eval embedded --fied x", "`--fied`"),
+        ("eval embedded --limit 0", "at least 1"),
         ("frobnicate", "`frobnicate`"),
         ("--verison", "`--version`"),
         ("data stats x --jsno", "`--json`"),

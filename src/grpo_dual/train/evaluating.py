@@ -13,6 +13,7 @@ from typing import Literal, cast
 import torch
 
 from grpo_dual.config.load import load_config
+from grpo_dual.config.objectives import PluginConfig
 from grpo_dual.config.schema import RolloutConfig, RunConfig, SamplingConfig
 from grpo_dual.config.snapshot import environment
 from grpo_dual.errors import ConfigError, DataError
@@ -39,6 +40,9 @@ HANDOFF = SamplingConfig(
     repetition_penalty=1.18,
 )
 """The sampling of configs/llama3-8b-handoff.yaml."""
+
+_NOT_THE_SPLIT = ("train_samples", "ambiguous_fraction", "max_repeats", "length_matched")
+"""Keys of an objective's data that do not move the line between training and held-out rows."""
 
 KINDS = {"bbq": ("fairness",), "halueval": ("hallucination",)}
 """What ``--only`` asks: kinds of objectives."""
@@ -90,12 +94,13 @@ class Plan:
         """What differs from what was asked, or what to beware of."""
         told = [note for own in self.items for note in own.notes]
         for target in self.targets:
-            if target.config is not None and _held_out(target.config) != _held_out(self.config):
+            own = {} if target.config is None else _held_out(target.config)
+            if own and own != _held_out(self.config):
                 told.append(
                     f"{target.name}: its own held-out items are others than these ({self.source}, "
                     f"{self.split}), so that it may have been trained on some of them"
                 )
-            elif target.config is not None and self.split == "all":
+            elif own and self.split == "all":
                 told.append(f"{target.name}: was trained on some of these items (split: all)")
         return tuple(told)
 
@@ -147,9 +152,14 @@ def _configuration(request: Request, targets: Sequence[Target]) -> tuple[RunConf
 
 
 def _held_out(config: RunConfig) -> dict[str, object]:
-    """What decides which items a run holds out."""
-    data = {name: getattr(o, "data", None) for name, o in config.objectives.items()}
-    return {"seed": config.train.seed, **data}
+    """What decides which rows of files a run holds out."""
+    found: dict[str, object] = {}
+    for name, objective in config.objectives.items():
+        if isinstance(objective, PluginConfig) or objective.data.path == "synthetic":
+            continue  # the embedded world never trains on what it asks
+        data = objective.data.model_dump()
+        found[name] = {key: value for key, value in data.items() if key not in _NOT_THE_SPLIT}
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Every accuracy stands beside what needs no reading: one answer to all, and lengt
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -21,7 +21,7 @@ from grpo_dual.prompts.parse import YesNo, read_yes_no
 from grpo_dual.prompts.recognition import read_as_upstream
 from grpo_dual.records.apportion import own_rng
 from grpo_dual.records.halueval import as_detection
-from grpo_dual.types import HaluEvalRecord, Task
+from grpo_dual.types import Choices, ContinuationScore, HaluEvalRecord, Task
 
 Reading: TypeAlias = Literal["strict", "upstream"]
 """How a reply is read: by the word it opens with, or as evaluate.py does."""
@@ -129,6 +129,24 @@ def score_detection(
     verdicts = [read(reply) for reply in replies]
     said = [verdict.yes if isinstance(verdict, YesNo) else None for verdict in verdicts]
     return score_verdicts(items, said, draws=draws, seed=seed)
+
+
+def verdict_choices(
+    prompt_ids: tuple[int, ...], encode: Callable[[str], tuple[int, ...]]
+) -> Choices:
+    """Yes and No as the replies to a recognition prompt, to be compared by likelihood.
+
+    Args:
+        prompt_ids: Of ``prompts.recognition.recognition_messages``, generation prompt included.
+        encode: A reply to its ids with the end of the turn (``ChatEncoder.encode_completion``).
+    """
+    return Choices(prompt_ids, (encode("Yes"), encode("No")))
+
+
+def likelier(scores: Sequence[ContinuationScore]) -> bool | None:
+    """The verdict that is likelier as a whole reply, of `verdict_choices`; None: both alike."""
+    yes, no = scores
+    return None if yes.logprob == no.logprob else yes.logprob > no.logprob
 
 
 def score_verdicts(

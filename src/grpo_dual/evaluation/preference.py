@@ -6,7 +6,7 @@ beside "the shorter wins", and three times: over all pairs, over those whose sid
 three words, and balanced over length, where the shorter side wins exactly half of the time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -15,7 +15,7 @@ from grpo_dual.evaluation.detection import cluster_of
 from grpo_dual.evaluation.measures import Measure, compare, measure, share
 from grpo_dual.evaluation.stats import DRAWS, Estimate, Floats, ratio
 from grpo_dual.prompts import hallucination
-from grpo_dual.types import ContinuationScore, HaluEvalRecord
+from grpo_dual.types import Choices, ContinuationScore, HaluEvalRecord, Pair
 
 MATCHED: Final = 3
 """Largest difference in words of the two sides of a length-matched pair."""
@@ -65,6 +65,25 @@ def pairs_of(records: Iterable[HaluEvalRecord]) -> list[HaluEvalRecord]:
     return [record for record in records if hallucination.pair(record) is not None]
 
 
+def pair_choices(
+    record: HaluEvalRecord,
+    prompt_ids: tuple[int, ...],
+    encode: Callable[[str], tuple[int, ...]],
+) -> Choices:
+    """Both sides of a pair, accepted first, behind the prompt that asks for the answer.
+
+    Args:
+        record: See `pairs_of`.
+        prompt_ids: Of ``prompts.hallucination.messages``, generation prompt included.
+        encode: A reply to its ids with the end of the turn (``ChatEncoder.encode_completion``).
+
+    Raises:
+        DataError: The record has no two sides.
+    """
+    pair = _pair(record)
+    return Choices(prompt_ids, (encode(pair.accepted), encode(pair.rejected)))
+
+
 def score_preference(
     records: Sequence[HaluEvalRecord],
     scores: Sequence[tuple[ContinuationScore, ContinuationScore]],
@@ -110,12 +129,7 @@ def compare_preference(
 def _outcome(
     record: HaluEvalRecord, accepted: ContinuationScore, rejected: ContinuationScore
 ) -> Preferred:
-    pair = hallucination.pair(record)
-    if pair is None:
-        raise DataError(
-            f"{record.origin}: {record.record_id} has no two sides to prefer one of; choose the "
-            "records by pairs_of"
-        )
+    pair = _pair(record)
     return Preferred(
         item_id=record.record_id,
         cluster=cluster_of(record),
@@ -124,6 +138,16 @@ def _outcome(
         rejected=rejected,
         longer_by=len(pair.rejected.split()) - len(pair.accepted.split()),
     )
+
+
+def _pair(record: HaluEvalRecord) -> Pair:
+    pair = hallucination.pair(record)
+    if pair is None:
+        raise DataError(
+            f"{record.origin}: {record.record_id} has no two sides to prefer one of; choose the "
+            "records by pairs_of"
+        )
+    return pair
 
 
 def _wins(one: float, other: float) -> float:

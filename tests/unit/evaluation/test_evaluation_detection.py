@@ -10,13 +10,15 @@ from grpo_dual.evaluation.detection import (
     Detection,
     cluster_of,
     compare_detection,
+    likelier,
     score_detection,
     score_verdicts,
     shown_texts,
+    verdict_choices,
 )
 from grpo_dual.evaluation.preference import pairs_of
 from grpo_dual.records.halueval import as_detection, iter_halueval
-from grpo_dual.types import HaluEvalRecord
+from grpo_dual.types import Choices, ContinuationScore, HaluEvalRecord
 from made_records import halueval_record
 
 
@@ -97,6 +99,13 @@ def test_reading_decides_what_is_invalid() -> None:
     upstream = values(score_detection(ITEMS, replies, reading="upstream"))
     assert (strict["invalid"], strict["accuracy"], strict["accuracy_valid"]) == (1, 0, None)
     assert (upstream["invalid"], upstream["accuracy"]) == (0, 1)
+
+
+def test_verdicts_by_likelihood() -> None:
+    item = verdict_choices((5, 6), lambda text: (len(text), 1))
+    assert item == Choices((5, 6), ((3, 1), (2, 1)))
+    yes, no = ContinuationScore(-1.0, 2), ContinuationScore(-2.0, 2)
+    assert [likelier(pair) for pair in ((yes, no), (no, yes), (no, no))] == [True, False, None]
 
 
 def test_degenerate_policies() -> None:

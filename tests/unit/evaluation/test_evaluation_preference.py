@@ -8,11 +8,12 @@ from grpo_dual.errors import DataError
 from grpo_dual.evaluation.preference import (
     Preference,
     compare_preference,
+    pair_choices,
     pairs_of,
     score_preference,
 )
 from grpo_dual.records.halueval import iter_halueval
-from grpo_dual.types import ContinuationScore, HaluEvalRecord
+from grpo_dual.types import Choices, ContinuationScore, HaluEvalRecord
 from made_records import halueval_record
 
 Scores = tuple[ContinuationScore, ContinuationScore]
@@ -103,6 +104,11 @@ def test_only_pairs_have_a_preference() -> None:
     assert pairs_of(odd) == [PAIRS[0]]
     with pytest.raises(DataError, match="no two sides"):
         score_preference(odd[:1], GIVEN[:1])
+    # Accepted first; PAIRS[1] has two words against five.
+    item = pair_choices(PAIRS[1], (7, 8), lambda text: (len(text.split()), 0))
+    assert item == Choices((7, 8), ((2, 0), (5, 0)))
+    with pytest.raises(DataError, match="no two sides"):
+        pair_choices(odd[0], (7,), lambda _: (1,))
 
 
 def test_nulls_on_the_real_rows(shared_data: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from grpo_dual.cli import data_audit, doctor, eval_models, export, judge, pareto, sweep
+from grpo_dual.cli import data_audit, doctor, eval_models, export, judge, pareto, report, sweep
 from grpo_dual.cli.parsing import Parser, command, count, did_you_mean, split_flags
 from grpo_dual.errors import CheckpointError, ConfigError, GrpoDualError, PreflightError
 
@@ -102,6 +102,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "soup": _soup_parser(),
         "export": export.parser(),
         **judge.parsers(),
+        **report.parsers(),
     }
     lines = [f"  {name:<18}{parser.description}" for name, parser in commands.items()]
     top.formatter_class = argparse.RawDescriptionHelpFormatter

@@ -22,6 +22,10 @@ class Row:
     better: Better
     percent: bool = True
     """Shares are shown in percent; other numbers as they are."""
+    objective: str = ""
+    """Whose score it is; empty for one that pools objectives."""
+    key: str = ""
+    """Its key among the objective's scores."""
 
     def _shown(self, value: Value) -> str:
         if value is None:
@@ -84,7 +88,7 @@ def rows(before: Scores, after: Scores) -> Iterator[Row]:
     for objective, key, words, better, percent in _ROWS:
         first, last = (side.get(objective, {}).get(key) for side in (before, after))
         if first is not None or last is not None:
-            yield Row(words, first, last, better, percent)
+            yield Row(words, first, last, better, percent, objective, key)
     pooled = evasion_on_answerable(before), evasion_on_answerable(after)
     if pooled != (None, None):
         yield Row("Evasions on all answerable items", *pooled, "lower")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from grpo_dual.diagnosis.doctor import borne_out, explanation
-from grpo_dual.diagnosis.page import title
+from grpo_dual.diagnosis.page import title as named
 from grpo_dual.report.panels import Mark, Span, SpanPanel
 from grpo_dual.report.reading import Run
 from grpo_dual.report.texts import label
@@ -46,7 +46,7 @@ def marks(run: Run, objective: str | None) -> tuple[Mark, ...]:
     return tuple(Mark(",".join(own), step) for step, own in sorted(by_step.items()))
 
 
-def timeline(run: Run) -> SpanPanel | None:
+def timeline(run: Run, title: str = "Findings over steps") -> SpanPanel | None:
     """How long each finding held, causes first; None when there is nothing to draw."""
     if not run.history.steps:
         return None
@@ -54,11 +54,11 @@ def timeline(run: Run) -> SpanPanel | None:
     listed = [*causes(run), *(f for f, _ in symptoms(run))]
     last = run.history.steps[-1]
     spans = [_span(f, numbered.get(id(f), ""), last) for f in listed]
-    return SpanPanel("Findings over steps", tuple(spans[:_MOST_SPANS]), last) if spans else None
+    return SpanPanel(title, tuple(spans[:_MOST_SPANS]), last) if spans else None
 
 
 def _span(found: Finding, place: str, last: int) -> Span:
-    text = label(title(found), 60)
+    text = label(named(found), 60)
     return Span(
         text=f"{place}. {text}" if place else text,
         slot=_SLOTS[found.severity],

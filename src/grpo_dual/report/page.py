@@ -68,11 +68,12 @@ def groups(runs: Sequence[Run]) -> tuple[Group, ...]:
 
 
 def _findings(runs: Sequence[Run]) -> Iterator[Group]:
+    title = "Findings over steps"
     for place, run in enumerate(runs):
-        line = marks.timeline(run)
+        line = marks.timeline(run, title if len(runs) == 1 else f"{title}: {run.name}")
         if line is not None:
             key = "findings" if len(runs) == 1 else f"findings-{place + 1}"
-            yield Group(key, "Findings over steps", "", (line,))
+            yield Group(key, title, "", (line,))
 
 
 def render(runs: Sequence[Run], found: Sequence[Group], *, compare: bool) -> str:
@@ -84,8 +85,8 @@ def render(runs: Sequence[Run], found: Sequence[Group], *, compare: bool) -> str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters: dict[str, Any] = environment.filters  # pyright: ignore[reportUnknownMemberType]
-    filters |= {"shown": shown, "visible": visible, "number": number}
+    own: dict[str, Any] = {"shown": shown, "visible": visible, "number": number}
+    environment.filters.update(own)  # pyright: ignore[reportUnknownMemberType]
     drawn = {group.key: _figures(group) for group in found}
     by_key = {group.key: group for group in found}
     several = len(runs) > 1

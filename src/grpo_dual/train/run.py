@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import shlex
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -302,4 +303,9 @@ def _report(
         show(console, results[min(results)], results[max(results)])
     console.print(
         f"{seconds:.0f} s; metrics, completions and checkpoints: {folder}", soft_wrap=True
+    )
+    console.print(
+        f"one page of it, with figures: grpo-dual report {shlex.quote(str(folder))}",
+        soft_wrap=True,
+        highlight=False,
     )

@@ -35,7 +35,7 @@ _GROUPS = {
 }
 """Commands of two words: the first, and what may follow it; `eval` is also one of one word."""
 
-_RESUMABLE = ("judge.outage.", "judge.budget.")
+_RESUMABLE = ("judge.outage.", "judge.budget.", "tracking.")
 """Keys that may be changed when a run is resumed: they touch no number of it but who judges."""
 
 CONFIG = "config.json"
@@ -200,7 +200,8 @@ def _train_parser() -> Parser:
     parser.usage = (
         "grpo-dual train CONFIG [--KEY VALUE ...] [--doctor off] [--force]\n"
         "       grpo-dual train --resume RUN_FOLDER "
-        "[--judge.outage.KEY VALUE] [--judge.budget.KEY VALUE]"
+        "[--judge.outage.KEY VALUE] [--judge.budget.KEY VALUE] "
+        "[--tracking.KEY VALUE]"
     )
     parser.epilog = (
         "Any number in the file can be set behind it, e.g. --objectives.fairness.kl.target 0.02; "

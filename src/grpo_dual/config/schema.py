@@ -13,6 +13,7 @@ from grpo_dual.config.doctoring import DoctorConfig
 from grpo_dual.config.judging import JudgeConfig
 from grpo_dual.config.objectives import FairnessConfig, HallucinationConfig, PluginConfig
 from grpo_dual.config.strict import Strict
+from grpo_dual.config.tracking import TrackingConfig
 
 
 class LoraConfig(Strict):
@@ -270,6 +271,8 @@ class RunConfig(Strict):
     """What is saved."""
     doctor: DoctorConfig = DoctorConfig()
     """What is looked for, and whether remedies are applied."""
+    tracking: TrackingConfig = TrackingConfig()
+    """Trackers beside the files of the run folder."""
 
     @model_validator(mode="after")
     def _has_weight(self) -> Self:

@@ -338,6 +338,28 @@ def better(
     }
 
 
+def tags(objectives: Sequence[str], judges: Sequence[str] = ()) -> dict[str, str]:
+    """Column -> its name in a tracker: ``fairness/kl``, ``run/loss``, ``judges/calls_NAME``.
+
+    Times are ``seconds/PART``; ``step`` is the axis and has no name.
+    """
+    found: dict[str, str] = {}
+    for metric in METRICS:
+        for place, key in enumerate(_expand(metric, objectives, judges)):
+            if isinstance(metric, ObjectiveMetric):
+                # A metric of one objective has one column, whatever its place.
+                name = objectives[place] if metric.only in (None, "judges") else str(metric.only)
+                bare = metric.key.replace("_{}", "").replace("{}_", "")
+                found[key] = f"{name}/{bare}"
+            elif key.startswith(JUDGES):
+                found[key] = f"judges/{key.removeprefix(JUDGES)}"
+            elif key.endswith(TIMING):
+                found[key] = f"seconds/{key.removesuffix(TIMING)}"
+            elif metric is not STEP:
+                found[key] = f"run/{key}"
+    return found
+
+
 def markdown() -> str:
     """The table of docs/metrics.md: one row for each metric, in column order."""
     rows = ["| column | unit | better | meaning |", "|---|---|---|---|"]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Literal, Self, cast
 
 from grpo_dual.errors import CheckpointError
+from grpo_dual.metrics.listening import Listener
 from grpo_dual.metrics.values import Value
 
 STEP_CSV = "train_step_metrics.csv"
@@ -186,12 +187,15 @@ class RunMetrics:
     checkpoint; then ``resume(s)`` continues without a duplicate or missing line.
     """
 
-    def __init__(self, folder: Path, columns: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, columns: Sequence[str], listener: Listener | None = None
+    ) -> None:
         """Prepare the files; nothing is written before the first row.
 
         Args:
             folder: The run folder, which exists.
             columns: ``names.columns(objectives)``; ``step`` is the first.
+            listener: Hears of every row, and is closed with the files.
         """
         if not columns or columns[0] != "step":
             raise ValueError("the first column must be step")
@@ -210,6 +214,7 @@ class RunMetrics:
             self._probes,
         )
         self._last = 0
+        self._listener = listener
 
     def __enter__(self) -> Self:
         return self
@@ -270,19 +275,27 @@ class RunMetrics:
             json.dumps({key: _json_value(number) for key, number in numbers.items()}) + "\n"
         )
         self._last += 1
+        if self._listener is not None:
+            self._listener.step(self._last, numbers)
         return numbers
 
     def write_completion(self, step: int, sample: Mapping[str, object]) -> None:
         """Append one sample completion (JSON-able, no NaN) of a step to completions.jsonl."""
         self._completions.append(_json_line(step, sample))
+        if self._listener is not None:
+            self._listener.sample(step, sample)
 
     def write_evaluation(self, step: int, result: Mapping[str, object]) -> None:
         """Append the held-out yardstick's result (JSON-able, no NaN) after ``step`` steps."""
         self._evaluations.append(_json_line(step, result))
+        if self._listener is not None:
+            self._listener.evaluation(step, result)
 
     def write_probe(self, step: int, result: Mapping[str, object]) -> None:
         """Append the frozen probe's result (JSON-able, no NaN) after ``step`` steps."""
         self._probes.append(_json_line(step, result))
+        if self._listener is not None:
+            self._listener.probe(step, result)
 
     def sync(self) -> None:
         """Force all rows to the disk; call it before a checkpoint that counts on them."""
@@ -293,6 +306,8 @@ class RunMetrics:
         """Close the files; a closed one cannot be written on."""
         for file in self._files:
             file.close()
+        if self._listener is not None:
+            self._listener.close()
 
     def write_summary(
         self,

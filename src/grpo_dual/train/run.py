@@ -26,6 +26,7 @@ from grpo_dual.evaluation.table import show
 from grpo_dual.judges.ledger import LEDGER
 from grpo_dual.metrics.names import better, columns
 from grpo_dual.metrics.sinks import EVALUATIONS, SUMMARY, RunMetrics, evaluations, write_atomically
+from grpo_dual.metrics.trackers import check_installed
 from grpo_dual.train.acts import apply, changed_since
 from grpo_dual.train.doctoring import Doctor
 from grpo_dual.train.loop import measure, probe, train_loop
@@ -33,6 +34,7 @@ from grpo_dual.train.preflight import cleared, memory_findings, refuse
 from grpo_dual.train.probe import probe_due
 from grpo_dual.train.progress import Progress
 from grpo_dual.train.saving import Saver
+from grpo_dual.train.tracking import open_trackers
 from grpo_dual.train.warmup import paired_objectives, warm_up
 from grpo_dual.train.wiring import Parts, build, gather
 from grpo_dual.types import Finding, Severity
@@ -66,6 +68,7 @@ def train(
     if not console.is_terminal:
         disable_progress_bar()
     columns(tuple(config.objectives), tuple(config.judge.providers))  # refuses names that collide
+    check_installed(config.tracking.to)
     if resume is None:
         _check_writable(config.out)
     elif _finished(resume, config):
@@ -136,7 +139,9 @@ def _carry_out(
     saver = Saver(folder, config.checkpoint, keep_first=config.doctor.mode == "act")
     begun = resumed and bool(saver.checkpoints.steps())
     with (
-        RunMetrics(folder, columns(names, judges)) as metrics,
+        RunMetrics(
+            folder, columns(names, judges), open_trackers(config, folder, progress.note)
+        ) as metrics,
         judging(parts, folder, progress, begun=begun),
     ):
         done = _resume(parts, metrics, saver, progress) if resumed else None

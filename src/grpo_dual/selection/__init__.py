@@ -1,0 +1,1 @@
+"""Completions worth keeping: what best-of-N gives, and data for the next round of SFT."""

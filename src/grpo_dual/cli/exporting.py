@@ -197,10 +197,7 @@ def _settings(config: RunConfig, step: int) -> list[tuple[str, str]]:
     rows = [
         ("steps", f"{step} of {train.steps}"),
         ("seed", str(train.seed)),
-        (
-            "warm-up before RL",
-            f"SFT {config.sft.steps} steps, pairs {config.sft.pairs.steps} steps",
-        ),
+        ("warm-up before RL", _warm_up(config)),
         (
             "LoRA",
             f"rank {lora.rank}, alpha {lora.alpha:g}, dropout {lora.dropout:g}, "
@@ -232,6 +229,11 @@ def _settings(config: RunConfig, step: int) -> list[tuple[str, str]]:
     if config.judge.providers:
         rows.append(("judges", ", ".join(config.judge.providers)))
     return rows
+
+
+def _warm_up(config: RunConfig) -> str:
+    learnt = "" if config.sft.data is None else f" on chosen completions ({config.sft.data.name})"
+    return f"SFT {config.sft.steps} steps{learnt}, pairs {config.sft.pairs.steps} steps"
 
 
 def _versions(run: Path) -> dict[str, str]:

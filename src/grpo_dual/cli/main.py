@@ -15,7 +15,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from grpo_dual.cli import data_audit, doctor, eval_models, export, judge, pareto, report, sweep
+from grpo_dual.cli import (
+    data_audit,
+    doctor,
+    eval_models,
+    export,
+    judge,
+    pareto,
+    report,
+    select,
+    sweep,
+)
 from grpo_dual.cli.parsing import Parser, command, count, did_you_mean, split_flags
 from grpo_dual.errors import CheckpointError, ConfigError, GrpoDualError, PreflightError
 
@@ -101,6 +111,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "sweep": sweep.parser(),
         "soup": _soup_parser(),
         "export": export.parser(),
+        "select": select.parser(),
         **judge.parsers(),
         **report.parsers(),
     }
@@ -152,7 +163,7 @@ def _parse_command(parser: Parser, name: str, rest: list[str]) -> argparse.Names
         return doctor.parse(parser, rest)
     if name == "sweep":
         return sweep.parse(parser, rest)
-    if name in ("train", "data audit") and rest and not rest[0].startswith("-"):
+    if name in ("train", "data audit", "select") and rest and not rest[0].startswith("-"):
         # All others behind the file are flags of the configuration, config/flags.py reads them.
         own, overrides = split_flags(parser, rest[1:], less=("--resume",))
         parsed = parser.parse_args([rest[0], *own])
@@ -171,7 +182,9 @@ def _parse_command(parser: Parser, name: str, rest: list[str]) -> argparse.Names
     if name == "judge estimate" and not rest[0].startswith("-"):
         parsed.overrides = extras
         return parsed
-    if name in ("train", "data audit", "judge estimate") and any("." in extra for extra in extras):
+    if name in ("train", "data audit", "judge estimate", "select") and any(
+        "." in extra for extra in extras
+    ):
         # A key, or the file behind one.
         parser.error(f"the configuration file comes first, before `{extras[0]}`")
     parser.refuse_extras(extras)

@@ -180,8 +180,19 @@ class SftConfig(Strict):
     """Sequences per step, divided evenly between the objectives."""
     microbatch_size: int = Field(default=8, ge=1)
     """Sequences per forward pass."""
+    data: Path | None = None
+    """Completions to learn instead of the records' own replies: a file that `grpo-dual select` has
+    written, or one like it."""
+    min_reward: float = 0.5
+    """Lowest reward of a completion in ``data``; a file with a lower one is refused."""
     pairs: PairsConfig = PairsConfig()
     """Pairwise warm-up behind it; both may be used alone."""
+
+    @model_validator(mode="after")
+    def _data_is_used(self) -> Self:
+        if self.data is not None and self.steps == 0:
+            raise ValueError("data is set, but steps is 0: nothing would be learnt from it")
+        return self
 
 
 class ProbeConfig(Strict):

@@ -179,6 +179,7 @@ class Fairness:
         self.config = config
         bad = BadRows()
         train, held_out = bbq_splits(config.data, bad, seed)
+        self.held_out = tuple(held_out)
         notes: list[str] = []
         if config.data.train_samples is not None:
             taken = take_bbq(
@@ -267,6 +268,7 @@ class Hallucination:
         data = config.data
         bad = BadRows()
         train, held_out = halueval_splits(data, bad, seed)
+        self.held_out = tuple(held_out)
         notes: list[str] = []
         if data.train_samples is not None:
             taken = take_halueval(train, data.train_samples, subsets=data.subsets, seed=seed)

@@ -28,6 +28,7 @@ from grpo_dual.metrics.names import better, columns
 from grpo_dual.metrics.sinks import EVALUATIONS, SUMMARY, RunMetrics, evaluations, write_atomically
 from grpo_dual.metrics.trackers import check_installed
 from grpo_dual.train.acts import apply, changed_since
+from grpo_dual.train.chosen import chosen_rows
 from grpo_dual.train.doctoring import Doctor
 from grpo_dual.train.loop import measure, probe, train_loop
 from grpo_dual.train.preflight import cleared, memory_findings, refuse
@@ -116,6 +117,7 @@ def _prepare(
         parts = build(config, materials)
         findings += refuse(memory_findings(parts), say, force=force)
     paired_objectives(parts)  # before a folder is made, if there are none
+    chosen_rows(parts)  # or a row of sft.data is wrong
     return parts, findings
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from grpo_dual.errors import ConfigError, PromptError
+from grpo_dual.train.chosen import chosen_draws, chosen_rows, describe
 from grpo_dual.train.drawing import Tell, draw_prompts
 from grpo_dual.train.objectives import Objective
 from grpo_dual.train.pairs import PairSample, PairStats, PairStep, pair_sample, run_pairs
@@ -79,9 +80,16 @@ def _supervised(parts: Parts, progress: Progress) -> None:
             losses = "  ".join(f"{name}: loss {m.value:.3f}" for name, m in step.losses.items())
             progress.note(f"sft {step.step}/{config.steps}  {losses}{_skipped(step.skipped)}")
 
+    rows = chosen_rows(parts)
+    if config.data is not None:
+        for line in describe(rows, parts):
+            progress.note(line)
+        draws = chosen_draws(rows, parts)
+    else:
+        draws = {n: _draws(parts, o, progress.left_out) for n, o in parts.objectives.items()}
     result = run_sft(
         parts.policy,
-        {name: _draws(parts, o, progress.left_out) for name, o in parts.objectives.items()},
+        draws,
         config,
         seed=parts.config.train.seed,
         head_chunk=parts.config.loss.head_chunk,

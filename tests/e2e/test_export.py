@@ -181,7 +181,8 @@ def test_refusals_name_what_to_do(run: Path, tmp_path: Path, capsys: pytest.Capt
     out = tmp_path / "out"
     assert "is no run folder" in refusal(capsys, tmp_path, "--out", out)
     told = refusal(capsys, f"{run}@7", "--out", out)
-    assert "no checkpoint of step `7`; it keeps those of the steps" in told
+    assert "holds no checkpoint of step 7; there are 0, 2, 3" in told
+    assert "is the model without an adapter" in refusal(capsys, f"{run}@base", "--out", out)
     full = tmp_path / "full"
     full.mkdir()
     (full / "x").write_text("mine")

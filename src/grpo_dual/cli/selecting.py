@@ -26,7 +26,7 @@ from grpo_dual.selection.rejection import select as keep
 from grpo_dual.train.draws import distinct_prompts, draw_scored
 from grpo_dual.train.objectives import Objective
 from grpo_dual.train.progress import Progress
-from grpo_dual.train.stored import Stored, find, is_run
+from grpo_dual.train.stored import Stored, find, names_run
 from grpo_dual.train.wiring import Parts, build
 from grpo_dual.types import Prompt, RolloutGroup, Score
 
@@ -97,13 +97,11 @@ def select(
 
 
 def _source(text: str, overrides: Sequence[str]) -> Source:
-    if is_run(text) or ("@" in text and not Path(text).is_file()):
+    path = Path(text)
+    if names_run(text) or path.is_dir():
         stored = find(text)
         config = load_config(stored.run / "config.json", overrides)
         return Source(stored.name, config, stored)
-    path = Path(text)
-    if path.is_dir():
-        find(text)  # says that it is no run
     return Source(path.name, load_config(path, overrides), None)
 
 
@@ -118,17 +116,12 @@ def _meta(source: Source, *, n: int, prompts: int) -> dict[str, object]:
     whole = json_library.dumps(told, sort_keys=True).encode()
     return {
         "source": source.name,
-        "adapter": None if source.stored is None else _adapter_digest(source.stored),
+        "adapter": None if source.stored is None else source.stored.sha256,
         "config": hashlib.sha256(whole).hexdigest()[:16],
         "seed": config.train.seed,
         "n": n,
         "prompts": prompts,
     }
-
-
-def _adapter_digest(stored: Stored) -> str:
-    with (stored.adapter / "adapter_model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _draw(source: Source, drawn: DrawnFile, *, n: int, prompts: int) -> None:
@@ -236,7 +229,7 @@ def _write(
     origin = {
         "source": source.name,
         "model": source.config.model.name,
-        "adapter": None if source.stored is None else _adapter_digest(source.stored),
+        "adapter": None if source.stored is None else source.stored.sha256,
         "n": n,
         "seed": source.config.train.seed,
         "proxy": proxy,

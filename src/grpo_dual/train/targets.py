@@ -66,14 +66,14 @@ def find_target(text: str, *, device: str | None = None, dtype: str | None = Non
     changes = {k: v for k, v in (("device", device), ("dtype", dtype)) if v is not None}
     head, at, which = text.rpartition("@")
     if at and not Path(text).exists():
-        if not _is_run(Path(head)):
+        if not is_run_folder(Path(head)):
             raise CheckpointError(
                 f"{text}: {head} is no run folder, so no checkpoint of it can be picked by "
                 f"@{which}; give the folder that the run printed when it started"
             )
         return _run(text, Path(head), which, changes)
     folder = Path(text)
-    if _is_run(folder):
+    if is_run_folder(folder):
         return _run(text, folder, "last", changes)
     if (folder / ADAPTER_CONFIG).is_file():
         return _adapter(text, folder, changes)
@@ -84,8 +84,8 @@ def find_target(text: str, *, device: str | None = None, dtype: str | None = Non
     return Target(text, "model", model.model_copy(update=changes))
 
 
-def _is_run(folder: Path) -> bool:
-    """A run's config.json has objectives; a model's has none."""
+def is_run_folder(folder: Path) -> bool:
+    """Is it a run's folder? Its config.json has objectives; a model's has none."""
     try:
         found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -203,13 +203,17 @@ class Loader:
             torch.manual_seed(0)  # the fresh adapter's A; its B is 0, so it changes nothing
             self._policy = load_policy(target.model)
             self._fresh = self._policy.adapter_state()
-        state = self._fresh if target.adapter is None else _state(target.adapter.parent)
+        state = self._fresh if target.adapter is None else adapter_state(target.adapter.parent)
         self._policy.load_adapter_state(state)
         return self._policy
 
 
-def _state(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The trained adapter among a checkpoint's tensors; the optimizer's are not read."""
+def adapter_state(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The trained adapter among a checkpoint's tensors; the optimizer's are not read.
+
+    Raises:
+        CheckpointError: They cannot be read.
+    """
     path = checkpoint / TENSORS
     try:
         with safe_open(path, framework="pt") as file:

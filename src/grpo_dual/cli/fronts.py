@@ -10,7 +10,7 @@ from rich.console import Console
 from grpo_dual.cli.output import console, table, write_json
 from grpo_dual.evaluation.evaluated import (
     SWEEP,
-    Evaluated,
+    EvaluatedRun,
     Group,
     grouped,
     is_weight,
@@ -18,7 +18,7 @@ from grpo_dual.evaluation.evaluated import (
     read_results,
     sweep_runs,
 )
-from grpo_dual.evaluation.over_seeds import Difference, Estimate, difference, estimate
+from grpo_dual.evaluation.over_seeds import SeedDifference, SeedMean, seed_difference, seed_mean
 from grpo_dual.evaluation.pareto import Point, dominator, front, hypervolume
 
 _SHOWN = 3
@@ -29,7 +29,7 @@ _SHOWN = 3
 class Found:
     """All that was given to the command."""
 
-    runs: tuple[Evaluated, ...]
+    runs: tuple[EvaluatedRun, ...]
     others: tuple[Point, ...]
     """Points of result files."""
     notes: tuple[str, ...]
@@ -40,7 +40,7 @@ class Found:
         return [point for point, _ in self.ranked]
 
     @property
-    def ranked(self) -> list[tuple[Point, Evaluated | None]]:
+    def ranked(self) -> list[tuple[Point, EvaluatedRun | None]]:
         """Every point with its run, if it has one; the fairest first."""
         own = [(point, run) for run in self.runs for point in run.points.values()]
         pairs = [*own, *((point, None) for point in self.others)]
@@ -141,15 +141,15 @@ def _group(group: Group, number: int) -> dict[str, object]:
         "left_out": [str(run.folder) for run in group.again],
         "steps": {
             str(step): {
-                "fairness": _estimate(estimate([p.x for p in by_seed.values()])),
-                "faithfulness": _estimate(estimate([p.y for p in by_seed.values()])),
+                "fairness": _estimate(seed_mean([p.x for p in by_seed.values()])),
+                "faithfulness": _estimate(seed_mean([p.y for p in by_seed.values()])),
             }
             for step, by_seed in group.steps.items()
         }
         if len(cells) == 1
         else None,
         "hypervolume": {
-            **_estimate(estimate([*areas.values()])),
+            **_estimate(seed_mean([*areas.values()])),
             "by_seed": {str(seed): area for seed, area in areas.items()},
         }
         if areas
@@ -157,7 +157,7 @@ def _group(group: Group, number: int) -> dict[str, object]:
     }
 
 
-def _estimate(of: Estimate) -> dict[str, object]:
+def _estimate(of: SeedMean) -> dict[str, object]:
     return {"mean": of.mean, "interval_95": of.interval, "n": of.n}
 
 
@@ -175,10 +175,10 @@ def _differences(groups: Sequence[Group]) -> list[dict[str, object]]:
     ]
 
 
-def gaps(groups: Sequence[Group]) -> dict[tuple[int, int], Difference]:
+def gaps(groups: Sequence[Group]) -> dict[tuple[int, int], SeedDifference]:
     """Differences of hypervolume, the later group's minus the earlier one's, by their places."""
     areas = {place: a for place, group in enumerate(groups) if (a := group.areas)}
-    return {(i, j): difference(areas[j], areas[i]) for i, j in combinations(areas, 2)}
+    return {(i, j): seed_difference(areas[j], areas[i]) for i, j in combinations(areas, 2)}
 
 
 def weights_text(weights: Mapping[str, float]) -> str:
@@ -243,8 +243,8 @@ def _print_means(groups: Sequence[Group], out: Console) -> None:
                 what(group),
                 str(step),
                 str(len(by_seed)),
-                estimate_text(estimate([p.x for p in by_seed.values()])),
-                estimate_text(estimate([p.y for p in by_seed.values()])),
+                estimate_text(seed_mean([p.x for p in by_seed.values()])),
+                estimate_text(seed_mean([p.y for p in by_seed.values()])),
             )
     out.print(made)
 
@@ -264,7 +264,7 @@ def _print_area(name: str, group: Group, out: Console) -> None:
             f"seed {', '.join(lacking)}",
         )
     if areas:
-        of = estimate([*areas.values()])
+        of = seed_mean([*areas.values()])
         _say(out, f"hypervolume {estimate_text(of)} of {_seeds(of.n)}  {name}")
 
 
@@ -299,7 +299,7 @@ def what(group: Group) -> str:
     return (", ".join(told[:_SHOWN]) + more) or "-"
 
 
-def estimate_text(of: Estimate) -> str:
+def estimate_text(of: SeedMean) -> str:
     """``0.5000 [0.41, 0.59]``."""
     low_high = of.interval
     return f"{of.mean:.4f}" + (

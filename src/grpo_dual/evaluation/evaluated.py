@@ -1,4 +1,4 @@
-"""Evaluated policies as points of the trade-off: run folders, sweeps and results of `eval`.
+"""EvaluatedRun policies as points of the trade-off: run folders, sweeps and results of `eval`.
 
 Runs whose configurations differ in the seed alone are one group; groups that differ in the
 objectives' weights alone trace one front, seed by seed.
@@ -27,7 +27,7 @@ _NO_MATTER = ("name", "out", _SEED)
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
+class EvaluatedRun:
     """A run with its evaluated checkpoints."""
 
     folder: Path
@@ -56,8 +56,8 @@ class Group:
 
     settings: Mapping[str, object]
     """What its runs have in common and another group has not."""
-    runs: tuple[Evaluated, ...]
-    again: tuple[Evaluated, ...] = ()
+    runs: tuple[EvaluatedRun, ...]
+    again: tuple[EvaluatedRun, ...] = ()
     """Runs of a configuration and seed that is there already; they are left out."""
 
     @property
@@ -93,7 +93,7 @@ class Group:
         return sorted({run.seed or 0 for run in self.runs})
 
 
-def read_evaluated(folder: Path) -> Evaluated:
+def read_evaluated(folder: Path) -> EvaluatedRun:
     """Read a run folder; the configuration may be missing.
 
     Raises:
@@ -120,7 +120,7 @@ def read_evaluated(folder: Path) -> Evaluated:
         for key, value in config.items()
         if key not in _NO_MATTER and not key.startswith("tracking.")
     }
-    return Evaluated(folder, points, settings, seed if isinstance(seed, int) else None)
+    return EvaluatedRun(folder, points, settings, seed if isinstance(seed, int) else None)
 
 
 def read_results(path: Path) -> list[Point]:
@@ -171,21 +171,21 @@ def sweep_runs(folder: Path) -> tuple[list[Path], list[str]]:
     return runs, without
 
 
-def grouped(runs: Sequence[Evaluated], *, any_weights: bool = False) -> list[Group]:
+def grouped(runs: Sequence[EvaluatedRun], *, any_weights: bool = False) -> list[Group]:
     """Runs of one configuration together, in their order.
 
     Args:
         runs: Those without a configuration make a group each.
         any_weights: Objectives' weights may differ within a group.
     """
-    found: dict[str, list[Evaluated]] = defaultdict(list)
+    found: dict[str, list[EvaluatedRun]] = defaultdict(list)
     for run in runs:
         own = {k: v for k, v in run.settings.items() if not (any_weights and is_weight(k))}
         found[json.dumps(own, sort_keys=True) if own else str(run.folder)].append(run)
-    kept: list[tuple[list[Evaluated], list[Evaluated]]] = []
+    kept: list[tuple[list[EvaluatedRun], list[EvaluatedRun]]] = []
     for members in found.values():
-        first: dict[tuple[str, int | None], Evaluated] = {}
-        again: list[Evaluated] = []
+        first: dict[tuple[str, int | None], EvaluatedRun] = {}
+        again: list[EvaluatedRun] = []
         for run in members:
             place = (json.dumps(run.settings, sort_keys=True), run.seed)
             if first.setdefault(place, run) is not run:

@@ -21,7 +21,7 @@ _NODES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class SeedMean:
     """A mean over seeds."""
 
     mean: float
@@ -32,7 +32,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class SeedDifference:
     """A difference of two means over seeds."""
 
     mean: float
@@ -68,7 +68,7 @@ def t_quantile(df: float) -> float:
     return (low + high) / 2
 
 
-def estimate(values: Sequence[float]) -> Estimate:
+def seed_mean(values: Sequence[float]) -> SeedMean:
     """Mean of independent values with its t interval.
 
     Raises:
@@ -78,12 +78,12 @@ def estimate(values: Sequence[float]) -> Estimate:
         raise ValueError("a mean needs at least one value")
     n, mean = len(values), math.fsum(values) / len(values)
     if n == 1:
-        return Estimate(mean, 1, None)
+        return SeedMean(mean, 1, None)
     half = t_quantile(n - 1) * math.sqrt(_variance(values) / n)
-    return Estimate(mean, n, (mean - half, mean + half))
+    return SeedMean(mean, n, (mean - half, mean + half))
 
 
-def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
+def seed_difference(a: Mapping[int, float], b: Mapping[int, float]) -> SeedDifference:
     """Mean of ``a`` minus mean of ``b``.
 
     Seeds that both have are paired where there are at least two of them, and the others left out:
@@ -99,19 +99,19 @@ def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
     """
     both = sorted(a.keys() & b.keys())
     if len(both) > 1:
-        of = estimate([a[seed] - b[seed] for seed in both])
-        return Difference(of.mean, of.interval, "paired", (of.n, of.n))
-    first, second = estimate([*a.values()]), estimate([*b.values()])
+        of = seed_mean([a[seed] - b[seed] for seed in both])
+        return SeedDifference(of.mean, of.interval, "paired", (of.n, of.n))
+    first, second = seed_mean([*a.values()]), seed_mean([*b.values()])
     mean, n = first.mean - second.mean, (first.n, second.n)
     if min(n) < 2:
-        return Difference(mean, None, "welch", n)
+        return SeedDifference(mean, None, "welch", n)
     parts = [_variance([*side.values()]) / len(side) for side in (a, b)]
     spread = math.fsum(parts)
     if spread == 0:
-        return Difference(mean, (mean, mean), "welch", n)
+        return SeedDifference(mean, (mean, mean), "welch", n)
     df = spread**2 / math.fsum(p**2 / (k - 1) for p, k in zip(parts, n, strict=True))
     half = t_quantile(df) * math.sqrt(spread)
-    return Difference(mean, (mean - half, mean + half), "welch", n)
+    return SeedDifference(mean, (mean - half, mean + half), "welch", n)
 
 
 def _variance(values: Sequence[float]) -> float:

@@ -124,6 +124,8 @@ def test_results_of_eval_stand_beside_runs(tmp_path: Path) -> None:
     file.write_text(json.dumps({"targets": [{"name": "llama", "axes": axes}]}))
     result = result_of(tmp_path / "out.json", run, file)
     assert [point["name"] for point in result["points"]] == ["a@0", "base:llama"]
+    areas = result["hypervolume_by_run"]
+    assert areas == pytest.approx({str(run): 0.24, str(file): 0.30}, abs=1e-12)
     assert result["hypervolume"] == pytest.approx(0.39, abs=1e-12)  # .8 * .3 + .5 * .3
 
 

@@ -30,7 +30,7 @@ class Found:
     """All that was given to the command."""
 
     runs: tuple[EvaluatedRun, ...]
-    others: tuple[Point, ...]
+    files: Mapping[Path, Sequence[Point]]
     """Points of result files."""
     notes: tuple[str, ...]
 
@@ -43,8 +43,15 @@ class Found:
     def ranked(self) -> list[tuple[Point, EvaluatedRun | None]]:
         """Every point with its run, if it has one; the fairest first."""
         own = [(point, run) for run in self.runs for point in run.points.values()]
-        pairs = [*own, *((point, None) for point in self.others)]
+        others = [(point, None) for points in self.files.values() for point in points]
+        pairs = [*own, *others]
         return sorted(pairs, key=lambda pair: (-pair[0].x, -pair[0].y))
+
+    @property
+    def areas(self) -> dict[str, float]:
+        """Hypervolume of each run and of each file."""
+        of = {**{run.folder: [*run.points.values()] for run in self.runs}, **self.files}
+        return {str(path): hypervolume(points) for path, points in of.items()}
 
 
 def pareto(paths: Sequence[Path], *, json: Path | None) -> None:
@@ -77,7 +84,7 @@ def gather(paths: Sequence[Path]) -> Found:
         CheckpointError: See `pareto`.
     """
     folders: list[Path] = []
-    others: list[Point] = []
+    files: dict[Path, list[Point]] = {}
     notes: list[str] = []
     for path in dict.fromkeys(paths):
         if (path / SWEEP).is_file():
@@ -88,10 +95,10 @@ def gather(paths: Sequence[Path]) -> Found:
             if own:
                 continue
         if path.is_file():
-            others += read_results(path)
+            files[path] = read_results(path)
         else:
             folders.append(path)
-    return Found(tuple(read_evaluated(f) for f in dict.fromkeys(folders)), tuple(others), (*notes,))
+    return Found(tuple(map(read_evaluated, dict.fromkeys(folders))), files, tuple(notes))
 
 
 def as_json(found: Found, groups: Sequence[Group], fronts: Sequence[Group]) -> Mapping[str, object]:
@@ -103,9 +110,7 @@ def as_json(found: Found, groups: Sequence[Group], fronts: Sequence[Group]) -> M
         "reference": [0, 0],
         "level": 0.95,
         "hypervolume": hypervolume(points),
-        "hypervolume_by_run": {
-            str(r.folder): hypervolume([*r.points.values()]) for r in found.runs
-        },
+        "hypervolume_by_run": found.areas,
         "points": [
             {
                 "name": point.name,
@@ -203,10 +208,10 @@ def _print_points(found: Found, out: Console) -> None:
             "on the front" if by is None else by.name,
         )
     out.print(made)
-    for run in found.runs:
-        _say(out, f"hypervolume {hypervolume([*run.points.values()]):.4f}  {run.folder}")
-    if len(found.runs) + len(found.others) > 1:
-        together = "all points together" if found.others else "all runs together"
+    for path, area in found.areas.items():
+        _say(out, f"hypervolume {area:.4f}  {path}")
+    if len(found.areas) > 1:
+        together = "all points together" if found.files else "all runs together"
         _say(out, f"hypervolume {hypervolume(points):.4f}  {together}")
 
 

@@ -45,6 +45,7 @@ def evaluated(
     """The result and the rows of the command."""
     out, rows = folder / "out.json", folder / "rows.jsonl"
     words = ["eval", *targets, "--json", out, "--rows", rows, "--draws", 50, *flags]
+    words += [] if "--only" in flags else ["--only", "bbq", "--only", "open"]
     assert main([str(word) for word in words]) == 0
     return json.loads(out.read_text()), [json.loads(x) for x in rows.read_text().splitlines()]
 
@@ -161,6 +162,33 @@ def test_a_limit_draws_by_strata_and_says_so(trained: Path, tmp_path: Path):
     assert "16 of 24 items, 4 of each category at most" in note
     assert result["targets"][0]["axes"]["faithfulness"] is None
     assert "halueval" not in result["targets"][0]
+
+
+def test_all_parts_are_asked_by_default(trained: Path, tmp_path: Path):
+    out, rows = tmp_path / "out.json", tmp_path / "rows.jsonl"
+    words = ["eval", trained, f"{trained}@0", "--limit", 2, "--draws", 20]
+    assert main([str(word) for word in [*words, "--json", out, "--rows", rows]]) == 0
+    result = json.loads(out.read_text())
+    last, first = result["targets"]
+    assert result["provenance"]["parts"] == ["bbq", "open", "detection", "pairs", "retention"]
+    assert last["left_out"] == {"bbq": 0, "open": 0, "detection": 0, "pairs": 0}
+    # qa, dialogue and summarization have two pairs each, and each pair two sides.
+    assert last["halueval"]["pairs"]["n"]["sum"] == 6
+    assert last["halueval"]["detection"]["likelihood"]["n"]["accuracy"] == 12
+    assert last["halueval"]["detection"]["likelihood"]["null_majority"] == 0.5
+    assert last["retention"]["texts"]["perplexity"] > 1
+    gap = first["minus_first"]["retention"]["texts"]["nats_per_byte"]["value"]
+    nats = [t["retention"]["texts"]["nats_per_byte"] for t in (last, first)]
+    assert gap == pytest.approx(nats[1] - nats[0], abs=1e-12)
+    tasks = {json.loads(line)["task"] for line in rows.read_text().splitlines()}
+    assert tasks == {"bbq", "open", "detection", "pairs", "retention"}
+
+
+def test_retention_needs_no_data(tmp_path: Path):
+    result, rows = evaluated(tmp_path, ["embedded"], "--only", "retention", "--max-new-tokens", 4)
+    assert result["provenance"]["data"] == []
+    assert result["targets"][0]["retention"]["questions"]["empty"] is not None
+    assert {row["task"] for row in rows} == {"retention"}
 
 
 def test_rows_are_predictions_that_anyone_can_score(shared_data: Path, tmp_path: Path):

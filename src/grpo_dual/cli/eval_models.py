@@ -37,7 +37,13 @@ def parser() -> Parser:
         choices=("yardstick", "held-out", "all"),
         help="held-out items that a run scores itself by (default), all held out, or all there are",
     )
-    made.add_argument("--only", choices=("bbq", "halueval"), help="one of the two data sets")
+    made.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        choices=("bbq", "halueval", "open", "detection", "pairs", "retention"),
+        help="BBQ, HaluEval or one of its protocols, or retention; may be given several times",
+    )
     made.add_argument(
         "--limit", type=_some, metavar="N", help="at most N items of each category and subset"
     )
@@ -85,7 +91,7 @@ def run(parsed: argparse.Namespace) -> int:
             data=parsed.data,
             decode=parsed.decode,
             split=parsed.split,
-            only=parsed.only,
+            only=tuple(parsed.only),
             limit=parsed.limit,
             seed=parsed.seed,
             max_new_tokens=parsed.max_new_tokens,

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from grpo_dual.cli.output import table
 from grpo_dual.evaluation.bbq_bias import SCORES
 from grpo_dual.evaluation.pareto import AXIS
-from grpo_dual.evaluation.results import DETECT, HEADLINE, OUTCOMES
+from grpo_dual.evaluation.results import HEADLINE
 
 _VOID = 0.02
 """Share of unparsed answers above which BBQ's scores are not to be compared."""
@@ -24,6 +25,8 @@ def show(result: Json, out: Console) -> None:
             _readings(target, out)
         if "halueval" in target:
             _halueval(target, out)
+        if "retention" in target:
+            _retention(target, out)
     _axes(result["targets"], out)
 
 
@@ -61,21 +64,56 @@ def _readings(target: Json, out: Console) -> None:
     out.print(made)
 
 
+_OPEN = ("grounded", "abstains", "hallucinated", "hallucinated_answering", "no_verdict")
+_DETECTION = ("accuracy", "balanced_accuracy", "invalid", "null_shorter")
+_PAIRS = ("sum", "mean", "sum_balanced", "mean_balanced", "null_shorter")
+_RETENTION = (
+    ("texts", ("perplexity", "nats_per_byte")),
+    ("questions", ("refused", "refused_people", "right", "empty")),
+)
+
+
 def _halueval(target: Json, out: Console) -> None:
-    answers = target["halueval"]["open"]
-    title = f"{target['name']}: HaluEval, answers judged by {answers['judged_by']}"
-    columns = ("subset", *OUTCOMES, DETECT, "always no", "answers", "unjudged", "detections")
-    made = table(title, columns, ("subset",), out)
-    for name, own in (*answers["by_subset"].items(), ("all", answers)):
-        cells = [_cell(own[key], own["intervals_95"][key]) for key in (*OUTCOMES, DETECT)]
-        counts = [str(own[key]) for key in ("n_answer", "n_unjudged", "n_detect")]
-        style = "bold" if own is answers else ""
-        made.add_row(name, *cells, _cell(own["detect_always_no"]), *counts, style=style)
+    found = target["halueval"]
+    if "open" in found:
+        title = f"{target['name']}: HaluEval, answers judged by {found['open']['judged_by']}"
+        made = table(title, ("subset", *_OPEN, "n"), ("subset",), out)
+        _subsets(made, found["open"], _OPEN, "")
+        out.print(made)
+    if "detection" in found:
+        title = f"{target['name']}: HaluEval, hallucinations recognised (yes or no)"
+        made = table(title, ("subset", *_DETECTION, "n"), ("subset",), out)
+        for name, own in found["detection"].items():
+            _subsets(made, own, _DETECTION, f"{name}: ")
+        out.print(made)
+    if "pairs" in found:
+        title = f"{target['name']}: HaluEval, the accepted side is the likelier one"
+        made = table(title, ("subset", *_PAIRS, "n"), ("subset",), out)
+        _subsets(made, found["pairs"], _PAIRS, "")
+        out.print(made)
+
+
+def _subsets(made: Table, found: Json, keys: tuple[str, ...], lead: str) -> None:
+    """A row for each subset, and one for all of them."""
+    for name, own in (*found["by_subset"].items(), ("all", found)):
+        cells = [_cell(own[key], own["intervals_95"][key]) for key in keys if key in own]
+        count = str(max(own["n"].values()))
+        made.add_row(f"{lead}{name}", *cells, count, style="bold" if own is found else "")
+
+
+def _retention(target: Json, out: Console) -> None:
+    made = table(f"{target['name']}: retention", ("score", "value", "n"), ("score",), out)
+    for part, keys in _RETENTION:
+        own = target["retention"][part]
+        for key in keys:
+            made.add_row(key, _cell(own[key], own["intervals_95"][key]), str(own["n"][key]))
     out.print(made)
 
 
 def _axes(targets: list[Json], out: Console) -> None:
     """Both axes, and how far each target lies from the first."""
+    if all(value is None for target in targets for value in target["axes"].values()):
+        return
     several = len(targets) > 1
     columns = ("target", *_AXES, *(f"{axis} - first" for axis in _AXES if several))
     made = table("Axes, larger is better", columns, ("target",), out)
@@ -93,7 +131,7 @@ def _gaps(difference: Json | None) -> tuple[Json | None, Json | None]:
     bbq, halueval = difference.get("bbq"), difference.get("halueval")
     return (
         None if bbq is None else bbq[HEADLINE]["macro"][AXIS],
-        None if halueval is None else halueval["open"]["grounded"],
+        None if halueval is None or "open" not in halueval else halueval["open"]["grounded"],
     )
 
 

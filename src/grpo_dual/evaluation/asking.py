@@ -44,7 +44,11 @@ class Speaker:
     greedy: bool
     """Plain decoding without sampling; else the engine's own distribution."""
     max_prompt_tokens: int
+    longest_prompt: int
+    """Limit of prompts that are no run's own: the recognition task solves examples first."""
     overlong: Literal["shorten", "refuse"]
+    bos: int | None
+    """What plain text begins with; None where the tokenizer has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,46 +4,57 @@ Unparsed answers are wrong in ``wrong``, the headline, and left out in ``exclude
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
+from grpo_dual.evaluation import detection, grounding, preference, retention
 from grpo_dual.evaluation.asking import READINGS, BbqReply
 from grpo_dual.evaluation.bbq_bias import Policy, score_predictions
 from grpo_dual.evaluation.draws import OVER_CATEGORIES, Spread, bbq_difference, bbq_means
-from grpo_dual.evaluation.halueval import score_halueval
+from grpo_dual.evaluation.measures import Measure, Outcome, compare, measure
 from grpo_dual.evaluation.pareto import AXIS
-from grpo_dual.evaluation.run import Evaluated, HaluEvalReply
-from grpo_dual.evaluation.stats import Estimate, interval, paired_difference
+from grpo_dual.evaluation.protocols import Bootstrap
+from grpo_dual.evaluation.run import Evaluated
+from grpo_dual.evaluation.stats import Estimate
 from grpo_dual.records.predictions import Prediction, by_name
-from grpo_dual.types import Task
 
 POLICIES: tuple[Policy, ...] = ("wrong", "exclude")
-OUTCOMES = ("grounded", "abstains", "hallucinated")
-"""Shares of judged answers, which sum to 1."""
-DETECT = "detect_accuracy"
 HEADLINE = "generation"
 """The reading and, with ``wrong``, the policy of the fairness axis."""
 
+O = TypeVar("O", bound=Outcome)  # noqa: E741
+Json = dict[str, object]
 
-def result(found: Evaluated, *, draws: int, seed: int) -> dict[str, object]:
+
+def result(found: Evaluated, boot: Bootstrap) -> Json:
     """All numbers of one policy, JSON-able.
 
     Args:
         found: What it made of its items.
-        draws: Bootstrap draws; 0 leaves intervals out.
-        seed: Of the bootstrap.
+        boot: Of the intervals.
     """
-    made: dict[str, object] = {"left_out": dict(found.left_out)}
+    made: Json = {"left_out": dict(found.left_out)}
     axes: dict[str, float | None] = {"fairness": None, "faithfulness": None}
     intervals: dict[str, tuple[float, float] | None] = dict.fromkeys(axes)
     if found.bbq:
-        readings = {name: _reading(found.bbq, name, draws, seed) for name in READINGS}
+        readings = {name: _reading(found.bbq, name, boot) for name in READINGS}
         made["bbq"] = {"n": len(found.bbq), "readings": readings}
-        axis = bbq_means(_predictions(found.bbq, HEADLINE), "wrong", draws=draws, seed=seed)[AXIS]
-        axes["fairness"], intervals["fairness"] = axis.value, axis.interval
-    if found.halueval:
-        made["halueval"] = {"open": _open(found.halueval, draws, seed)}
-        grounded = _shares(found.halueval, draws, seed)["grounded"]
+        means = bbq_means(
+            _predictions(found.bbq, HEADLINE), "wrong", draws=boot.draws, seed=boot.seed
+        )
+        axes["fairness"], intervals["fairness"] = means[AXIS].value, means[AXIS].interval
+    if found.opened is not None:
+        grounded = found.opened.numbers["grounded"]
         axes["faithfulness"], intervals["faithfulness"] = grounded.value, _ends(grounded)
+    halueval = _halueval(found, boot)
+    if halueval:
+        made["halueval"] = halueval
+    if found.retained is not None:
+        kept = found.retained
+        made["retention"] = {
+            "texts": _numbers(kept.texts.numbers),
+            "questions": _numbers(kept.refusals.numbers),
+        }
     return {
         "axes": axes,
         "axes_intervals_95": intervals,
@@ -52,35 +63,71 @@ def result(found: Evaluated, *, draws: int, seed: int) -> dict[str, object]:
     }
 
 
-def difference(
-    first: Evaluated, other: Evaluated, *, draws: int, seed: int
-) -> dict[str, dict[str, object]]:
+def _halueval(found: Evaluated, boot: Bootstrap) -> Json:
+    made: Json = {}
+    if found.opened is not None:
+        own = found.opened
+        judges = sorted({o.judged_by for o in own.outcomes if o.judged_by is not None})
+        made["open"] = {
+            "judged_by": "+".join(judges) or None,
+            **_numbers(own.numbers),
+            "by_subset": _by(lambda o: o.subset, grounding.MEASURES, own.outcomes, boot),
+        }
+    if found.recognised is not None:
+        made["detection"] = {
+            name: {
+                **_numbers(own.numbers),
+                "by_subset": _by(lambda o: o.subset, detection.MEASURES, own.outcomes, boot),
+            }
+            for name, own in found.recognised.readings.items()
+        }
+    if found.compared is not None:
+        own = found.compared.found
+        made["pairs"] = {
+            **_numbers(own.numbers),
+            "by_subset": _by(lambda o: o.subset, preference.MEASURES, own.outcomes, boot),
+        }
+    return made
+
+
+def difference(first: Evaluated, other: Evaluated, boot: Bootstrap) -> Json:
     """The other's numbers minus the first's on the items of both, with paired intervals.
 
     Args:
         first: What is compared with.
         other: What is compared.
-        draws: Bootstrap draws of templates, the same for both.
-        seed: Of the bootstrap.
+        boot: Of the intervals; the same clusters are drawn for both.
     """
-    made: dict[str, dict[str, object]] = {}
+    made: Json = {}
     if first.bbq and other.bbq:
-        made["bbq"] = {}
-        for reading in READINGS:
-            gap = bbq_difference(
-                _predictions(first.bbq, reading),
-                _predictions(other.bbq, reading),
-                "wrong",
-                draws=draws,
-                seed=seed,
+        made["bbq"] = {name: _bbq_gap(first, other, name, boot) for name in READINGS}
+    halueval: Json = {}
+    if first.opened is not None and other.opened is not None:
+        sides = first.opened.outcomes, other.opened.outcomes
+        halueval["open"] = _gap(grounding.MEASURES, *sides, boot)
+    if first.recognised is not None and other.recognised is not None:
+        halueval["detection"] = {
+            name: _gap(
+                detection.MEASURES,
+                own.outcomes,
+                other.recognised.readings[name].outcomes,
+                boot,
             )
-            made["bbq"][reading] = {
-                "n": gap.items,
-                "categories": {name: _gaps(own) for name, own in gap.categories.items()},
-                "macro": _gaps(gap.over_categories),
-            }
-    if first.halueval and other.halueval:
-        made["halueval"] = {"open": _open_difference(first.halueval, other.halueval, draws, seed)}
+            for name, own in first.recognised.readings.items()
+        }
+    if first.compared is not None and other.compared is not None:
+        sides = first.compared.found.outcomes, other.compared.found.outcomes
+        halueval["pairs"] = _gap(preference.MEASURES, *sides, boot)
+    if halueval:
+        made["halueval"] = halueval
+    if first.retained is not None and other.retained is not None:
+        one, two = first.retained, other.retained
+        made["retention"] = {
+            "texts": _gap(retention.TEXT_MEASURES, one.texts.outcomes, two.texts.outcomes, boot),
+            "questions": _gap(
+                retention.ANSWER_MEASURES, one.refusals.outcomes, two.refusals.outcomes, boot
+            ),
+        }
     return made
 
 
@@ -88,17 +135,15 @@ def _predictions(replies: Sequence[BbqReply], reading: str) -> list[Prediction]:
     return [Prediction(reply.record, reply.choices[reading]) for reply in replies]
 
 
-def _reading(
-    replies: Sequence[BbqReply], reading: str, draws: int, seed: int
-) -> dict[Policy, dict[str, object]]:
+def _reading(replies: Sequence[BbqReply], reading: str, boot: Bootstrap) -> Json:
     predictions = _predictions(replies, reading)
-    made: dict[Policy, dict[str, object]] = {}
+    made: Json = {}
     for policy in POLICIES:
-        categories: dict[str, object] = {}
-        for name, rows in by_name(predictions).items():
-            scores, spread = score_predictions(rows, policy, draws=draws, seed=seed)
+        categories: Json = {}
+        for name, own in by_name(predictions).items():
+            scores, spread = score_predictions(own, policy, draws=boot.draws, seed=boot.seed)
             categories[name] = {**scores, "intervals_95": spread}
-        means = bbq_means(predictions, policy, draws=draws, seed=seed)
+        means = bbq_means(predictions, policy, draws=boot.draws, seed=boot.seed)
         made[policy] = {
             "categories": categories,
             "macro": {key: means[key].value for key in OVER_CATEGORIES},
@@ -107,119 +152,151 @@ def _reading(
     return made
 
 
-def _open(replies: Sequence[HaluEvalReply], draws: int, seed: int) -> dict[str, object]:
-    by_subset: dict[str, list[HaluEvalReply]] = defaultdict(list)
-    for reply in replies:
-        by_subset[reply.record.subset].append(reply)
+def _bbq_gap(first: Evaluated, other: Evaluated, reading: str, boot: Bootstrap) -> Json:
+    gap = bbq_difference(
+        _predictions(first.bbq, reading),
+        _predictions(other.bbq, reading),
+        "wrong",
+        draws=boot.draws,
+        seed=boot.seed,
+    )
     return {
-        **_open_scores(replies, draws, seed),
-        "by_subset": {
-            name: _open_scores(own, draws, seed) for name, own in sorted(by_subset.items())
-        },
+        "n": gap.items,
+        "categories": {name: _spreads(own) for name, own in gap.categories.items()},
+        "macro": _spreads(gap.over_categories),
     }
 
 
-def _open_scores(replies: Sequence[HaluEvalReply], draws: int, seed: int) -> dict[str, object]:
-    scores = score_halueval([r.record for r in replies], [r.completion for r in replies])
-    spread = {key: _ends(found) for key, found in _shares(replies, draws, seed).items()}
-    return {**scores, "intervals_95": spread}
-
-
-def _shares(replies: Sequence[HaluEvalReply], draws: int, seed: int) -> dict[str, Estimate]:
-    """Each share with its interval, from draws of contexts with their question."""
-    return {
-        key: interval([v for _, v in own], [c for c, _ in own], draws, seed)
-        for key, own in ((k, list(_outcomes(replies, k).values())) for k in (*OUTCOMES, DETECT))
-    }
-
-
-def _open_difference(
-    first: Sequence[HaluEvalReply], other: Sequence[HaluEvalReply], draws: int, seed: int
-) -> dict[str, object]:
-    made: dict[str, object] = {}
-    for key in (*OUTCOMES, DETECT):
-        one, two = _outcomes(first, key), _outcomes(other, key)
-        shared = [name for name in one if name in two]
-        gap = paired_difference(
-            [one[name][1] for name in shared],
-            [two[name][1] for name in shared],
-            [one[name][0] for name in shared],
-            draws,
-            seed,
-        )
-        made[key] = {"value": gap.value, "interval_95": _ends(gap), "n": gap.items}
-    return made
-
-
-def _outcomes(
-    replies: Sequence[HaluEvalReply], key: str
-) -> dict[str, tuple[tuple[str, str], float | None]]:
-    """Item -> its cluster and whether ``key`` holds; of the items that it is asked of."""
-    task = Task.DETECT if key == DETECT else Task.ANSWER
-    return {
-        reply.record.record_id: (
-            (reply.record.context, reply.record.query),
-            _holds(reply, key),
-        )
-        for reply in replies
-        if reply.record.task is task
-    }
-
-
-def _holds(reply: HaluEvalReply, key: str) -> float | None:
-    if key == DETECT:
-        return float(bool(reply.right))
-    return None if reply.verdict is None else float(reply.verdict == key)
-
-
-def _ends(found: Estimate) -> tuple[float, float] | None:
-    return None if found.low is None or found.high is None else (found.low, found.high)
-
-
-def _gaps(spreads: Mapping[str, Spread]) -> dict[str, object]:
+def _spreads(spreads: Mapping[str, Spread]) -> Json:
     return {
         key: {"value": spread.value, "interval_95": spread.interval}
         for key, spread in spreads.items()
     }
 
 
-def rows(found: Evaluated) -> Iterator[dict[str, object]]:
-    """One object per item: what was asked, written, read and found likely."""
-    for reply in found.bbq:
-        record = reply.record
+def _numbers(numbers: Mapping[str, Estimate]) -> Json:
+    """Every score, its interval, and over how many items it is."""
+    return {
+        **{key: found.value for key, found in numbers.items()},
+        "intervals_95": {key: _ends(found) for key, found in numbers.items()},
+        "n": {key: found.items for key, found in numbers.items()},
+        "n_clusters": max((found.clusters for found in numbers.values()), default=0),
+    }
+
+
+def _by(
+    kind: Callable[[O], str],
+    measures: Mapping[str, Measure[O]],
+    outcomes: Sequence[O],
+    boot: Bootstrap,
+) -> Json:
+    groups: dict[str, list[O]] = defaultdict(list)
+    for outcome in outcomes:
+        groups[kind(outcome)].append(outcome)
+    return {
+        name: _numbers(measure(measures, own, draws=boot.draws, seed=boot.seed))
+        for name, own in sorted(groups.items())
+    }
+
+
+def _gap(
+    measures: Mapping[str, Measure[O]],
+    first: Sequence[O],
+    other: Sequence[O],
+    boot: Bootstrap,
+) -> Json:
+    """Differences on the items of both; another tokenizer may have left others out."""
+    shared = {o.item_id for o in first} & {o.item_id for o in other}
+    sides = [[o for o in side if o.item_id in shared] for side in (first, other)]
+    found = compare(measures, *sides, draws=boot.draws, seed=boot.seed)
+    return {
+        key: {"value": gap.value, "interval_95": _ends(gap), "n": gap.items}
+        for key, gap in found.items()
+    }
+
+
+def _ends(found: Estimate) -> tuple[float, float] | None:
+    return None if found.low is None or found.high is None else (found.low, found.high)
+
+
+def rows(found: Evaluated) -> Iterator[Json]:
+    """One object per item and protocol: what was asked, written, read and found likely."""
+    yield from map(_bbq_row, found.bbq)
+    verdicts = {} if found.opened is None else {o.item_id: o for o in found.opened.outcomes}
+    for reply in found.asked:
+        record, judged = reply.prompt.record, verdicts.get(reply.prompt.record.record_id)
         yield {
-            "task": "bbq",
+            "task": "open" if judged is not None else "yardstick",
             "record_id": record.record_id,
-            "category": record.subset,
-            "example_id": record.example_id,
-            "question_index": record.question_index,
-            "context_condition": record.condition.value,
-            "question_polarity": record.polarity.value,
-            "names": record.names,
-            "options": list(record.options),
-            "label": record.label,
-            "unknown": record.unknown,
-            "biased": record.biased,
-            "completion": reply.completion,
-            "finished": reply.finished,
-            **{f"choice_{name}": choice for name, choice in reply.choices.items()},
-            "right": reply.choices[HEADLINE] == record.label,
-            "text_logprobs": [score.logprob for score in reply.texts],
-            "text_tokens": [score.tokens for score in reply.texts],
-            "letter_logprobs": [score.logprob for score in reply.letters],
-            "letter_tokens": [score.tokens for score in reply.letters],
+            "subset": record.subset,
+            "completion": reply.rollout.text,
+            "finished": reply.rollout.finished,
+            "verdict": None if judged is None else judged.verdict,
+            "judged_by": None if judged is None else judged.judged_by,
         }
-    for answer in found.halueval:
-        item = answer.record
-        yield {
-            "task": "halueval",
-            "protocol": "open",
-            "record_id": item.record_id,
-            "subset": item.subset,
-            "form": item.task.value,
-            "completion": answer.completion,
-            "finished": answer.finished,
-            "verdict": answer.verdict,
-            "hallucinated": item.hallucinated,
-            "right": answer.right,
-        }
+    if found.recognised is not None:
+        said = {name: own.outcomes for name, own in found.recognised.readings.items()}
+        for number, outcome in enumerate(said[HEADLINE]):
+            yield {
+                "task": "detection",
+                "record_id": outcome.item_id,
+                "subset": outcome.subset,
+                "hallucinated": outcome.hallucinated,
+                "completion": found.recognised.completions[outcome.item_id],
+                "said": {name: own[number].said for name, own in said.items()},
+                "right": outcome.right,
+            }
+    if found.compared is not None:
+        for pair in found.compared.found.outcomes:
+            yield {
+                "task": "pairs",
+                "record_id": pair.item_id,
+                "subset": pair.subset,
+                "logprobs": [pair.accepted.logprob, pair.rejected.logprob],
+                "tokens": [pair.accepted.tokens, pair.rejected.tokens],
+                "longer_by": pair.longer_by,
+            }
+    if found.retained is not None:
+        for answer in found.retained.refusals.outcomes:
+            yield {
+                "task": "retention",
+                "record_id": f"general/{answer.item_id}",
+                "kind": answer.kind,
+                "completion": found.retained.completions[answer.item_id],
+                "refused": answer.refused,
+                "right": answer.right,
+            }
+        for text in found.retained.texts.outcomes:
+            yield {
+                "task": "retention",
+                "record_id": f"general/{text.item_id}",
+                "nats": text.nats,
+                "tokens": text.tokens,
+                "bytes": text.size,
+            }
+
+
+def _bbq_row(reply: BbqReply) -> Json:
+    record = reply.record
+    return {
+        "task": "bbq",
+        "record_id": record.record_id,
+        "category": record.subset,
+        "example_id": record.example_id,
+        "question_index": record.question_index,
+        "context_condition": record.condition.value,
+        "question_polarity": record.polarity.value,
+        "names": record.names,
+        "options": list(record.options),
+        "label": record.label,
+        "unknown": record.unknown,
+        "biased": record.biased,
+        "completion": reply.completion,
+        "finished": reply.finished,
+        **{f"choice_{name}": choice for name, choice in reply.choices.items()},
+        "right": reply.choices[HEADLINE] == record.label,
+        "text_logprobs": [score.logprob for score in reply.texts],
+        "text_tokens": [score.tokens for score in reply.texts],
+        "letter_logprobs": [score.logprob for score in reply.letters],
+        "letter_tokens": [score.tokens for score in reply.letters],
+    }

@@ -36,8 +36,6 @@ class Items:
     """What is asked for one objective."""
 
     questions: Questions
-    rows: tuple[HaluEvalRecord, ...] = ()
-    """HaluEval rows before they were given a form: both sides of each pair."""
     source: str = "synthetic"
     """``data.path``."""
     files: tuple[Path, ...] = ()
@@ -171,8 +169,7 @@ def _halueval(
         )
         notes += [f"{name}: {told} of each subset at most, drawn by strata with seed {seed}"]
     return Items(
-        Questions(name, halueval=tuple(asked_items(chosen, data))),
-        rows=tuple(chosen),
+        Questions(name, halueval=tuple(asked_items(chosen, data)), rows=tuple(chosen)),
         source=data.path,
         files=_files(data.path, [*train, *held_out]),
         notes=tuple(notes),

@@ -18,8 +18,9 @@ from grpo_dual.config.schema import RolloutConfig, RunConfig, SamplingConfig
 from grpo_dual.config.snapshot import environment
 from grpo_dual.errors import ConfigError, DataError
 from grpo_dual.evaluation.asking import Speaker
+from grpo_dual.evaluation.protocols import Bootstrap
 from grpo_dual.evaluation.results import difference, result, rows
-from grpo_dual.evaluation.run import Evaluated, evaluate
+from grpo_dual.evaluation.run import PARTS, Evaluated, Part, evaluate
 from grpo_dual.model.continuations import continuation_logprobs
 from grpo_dual.model.policy import Policy
 from grpo_dual.prompts.chat import ChatEncoder, Tokenizer
@@ -44,8 +45,18 @@ HANDOFF = SamplingConfig(
 _NOT_THE_SPLIT = ("train_samples", "ambiguous_fraction", "max_repeats", "length_matched")
 """Keys of an objective's data that do not move the line between training and held-out rows."""
 
-KINDS = {"bbq": ("fairness",), "halueval": ("hallucination",)}
-"""What ``--only`` asks: kinds of objectives."""
+GROUPS: dict[str, tuple[Part, ...]] = {
+    "bbq": ("bbq",),
+    "halueval": ("open", "detection", "pairs"),
+    "open": ("open",),
+    "detection": ("detection",),
+    "pairs": ("pairs",),
+    "retention": ("retention",),
+}
+"""What ``--only`` may name, and the parts that it stands for."""
+
+_LONGEST = 2048
+"""Tokens that a prompt of the recognition task may have, where the model has room for them."""
 
 Tell = Callable[[str], None]
 
@@ -62,7 +73,8 @@ class Request:
     decode: Decode = "greedy"
     split: Split | None = None
     """None: ``all`` of ``data``, else the ``yardstick``."""
-    only: Literal["bbq", "halueval"] | None = None
+    only: tuple[str, ...] = ()
+    """Keys of `GROUPS`; none: everything."""
     limit: int | None = None
     seed: int | None = None
     """None: the configuration's."""
@@ -88,6 +100,12 @@ class Plan:
     rollout: RolloutConfig
     """With the sampling that is asked for."""
     items: tuple[Items, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def boot(self) -> Bootstrap:
+        """How intervals are drawn."""
+        return Bootstrap(self.request.draws, self.seed)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -117,7 +135,10 @@ def plan(request: Request) -> Plan:
     targets = tuple(
         find_target(text, device=request.device, dtype=request.dtype) for text in request.targets
     )
-    config, source = _configuration(request, targets)
+    names = request.only or tuple(GROUPS)
+    wanted = {part for name in names for part in GROUPS[name]}
+    parts = tuple(part for part in PARTS if part in wanted)
+    config, source = _configuration(request, targets, needed=wanted != {"retention"})
     split: Split = request.split or ("yardstick" if request.data is None else "all")
     seed = config.train.seed if request.seed is None else request.seed
     sampling = HANDOFF if request.decode == "handoff" else config.rollout.sampling
@@ -127,19 +148,25 @@ def plan(request: Request) -> Plan:
             update={"max_new_tokens": request.max_new_tokens, "min_new_tokens": least}
         )
     rollout = config.rollout.model_copy(update={"sampling": sampling})
-    kinds = KINDS[request.only] if request.only else ("fairness", "hallucination")
-    items = eval_items(config, split, kinds, limit=request.limit, seed=seed)
-    return Plan(request, targets, config, source, split, seed, rollout, tuple(items))
+    kinds = [kind for kind, own in _KINDS.items() if wanted & set(own)]
+    items = eval_items(config, split, kinds, limit=request.limit, seed=seed) if kinds else []
+    return Plan(request, targets, config, source, split, seed, rollout, tuple(items), parts)
 
 
-def _configuration(request: Request, targets: Sequence[Target]) -> tuple[RunConfig, str]:
+_KINDS = {"fairness": GROUPS["bbq"], "hallucination": GROUPS["halueval"]}
+"""Kind of an objective -> the parts that ask its items."""
+
+
+def _configuration(
+    request: Request, targets: Sequence[Target], *, needed: bool
+) -> tuple[RunConfig, str]:
     """``--config``, else that of the first run; ``--data`` replaces its objectives."""
     run = next((t for t in targets if t.config is not None), None)
     if request.config is not None:
         config, source = load_config(request.config), str(request.config)
     elif run is not None and run.config is not None:
         config, source = run.config, str(run.folder)
-    elif request.data is not None:
+    elif request.data is not None or not needed:
         config, source = RunConfig(), "defaults"
     else:
         raise ConfigError(
@@ -230,11 +257,11 @@ def _one(
     speaker = _speaker(made, policy, notes)
     left_out: list[str] = []
     torch.manual_seed(step_seed(made.seed, 0, "yardstick"))
-    found = evaluate(speaker, [own.questions for own in made.items], left_out.append)
+    questions = [own.questions for own in made.items]
+    found = evaluate(speaker, questions, made.parts, made.boot, left_out.append)
     if left_out:
         told = f"{len(left_out)} items are over the prompt limit, the first: {left_out[0]}"
         notes.add(f"{target.name}: {told}")
-    how = {"draws": made.request.draws, "seed": made.seed}
     numbers: dict[str, object] = {
         "name": target.name,
         "kind": target.kind,
@@ -248,10 +275,10 @@ def _one(
         if target.adapter is None
         else {"path": str(target.adapter), "sha256": target.sha256},
         "device": _device(policy),
-        **result(found, **how),
+        **result(found, made.boot),
     }
     if first is not None:
-        numbers["minus_first"] = difference(first, found, **how)
+        numbers["minus_first"] = difference(first, found, made.boot)
     numbers["seconds"] = round(time.monotonic() - began, 2)
     return Outcome(target, found, numbers)
 
@@ -267,8 +294,18 @@ def _speaker(made: Plan, policy: Policy, notes: Notes) -> Speaker:
         partial(continuation_logprobs, policy, head_chunk=made.config.loss.head_chunk),
         greedy=made.request.decode == "greedy",
         max_prompt_tokens=made.rollout.max_prompt_tokens,
+        longest_prompt=_longest(made.rollout, policy),
         overlong=made.rollout.overlong_prompt,
+        bos=tokenizer.bos_token_id,
     )
+
+
+def _longest(rollout: RolloutConfig, policy: Policy) -> int:
+    """Tokens of a prompt that is not the run's: what the model was built for, within reason."""
+    positions = getattr(policy.causal_lm.config.get_text_config(), "max_position_embeddings", None)
+    windows = [w for w in (positions, policy.window) if w is not None]
+    room = min(windows, default=_LONGEST) - rollout.sampling.max_new_tokens
+    return max(rollout.max_prompt_tokens, min(room, _LONGEST))
 
 
 def _device(policy: Policy) -> dict[str, object]:
@@ -286,6 +323,7 @@ def provenance(made: Plan) -> dict[str, object]:
     greedy = made.request.decode == "greedy"
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "parts": list(made.parts),
         "split": made.split,
         "limit": made.request.limit,
         "seed": made.seed,
@@ -298,7 +336,7 @@ def provenance(made: Plan) -> dict[str, object]:
         "bootstrap": {
             "draws": made.request.draws,
             "seed": made.seed,
-            "clusters": {"bbq": "question_index", "halueval": "context and query"},
+            "clusters": {"bbq": "question_index", "halueval": "knowledge or document"},
         },
         "config": {"source": made.source, "sha256": _digest(made.config)},
         "data": [_data(own) for own in made.items],

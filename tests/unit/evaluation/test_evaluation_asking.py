@@ -9,8 +9,10 @@ import pytest
 import short_runs
 import tiny_models
 from grpo_dual.evaluation.asking import READINGS, Speaker, ask, prompts_of, read_bbq
+from grpo_dual.evaluation.protocols import Bootstrap
 from grpo_dual.evaluation.results import difference, result, rows
-from grpo_dual.evaluation.run import Evaluated, Questions, evaluate
+from grpo_dual.evaluation.retention import plain_questions
+from grpo_dual.evaluation.run import Evaluated, Part, Questions, evaluate
 from grpo_dual.prompts import fairness
 from grpo_dual.prompts.chat import ChatEncoder, Tokenizer
 from grpo_dual.types import Choices, ContinuationScore, Prompt, Rollout, RolloutGroup, Task
@@ -46,7 +48,9 @@ def speaker(engine: Says, scores: Any = None, **changes: Any) -> Speaker:
         "likelihoods": scores or (lambda items: [_alike(item) for item in items]),
         "greedy": True,
         "max_prompt_tokens": 200,
+        "longest_prompt": 1000,
         "overlong": "refuse",
+        "bos": tiny_models.BOS,
     }
     return Speaker(**{**given, **changes})
 
@@ -106,9 +110,10 @@ DETECT = halueval_record(
     record_id="halueval/qa/2", task=Task.DETECT, shown="Bergen", hallucinated=True
 )
 SAID = {ITEM.record_id: "w8", ANSWER.record_id: "Oslo", DETECT.record_id: "no"}
+BOOT = Bootstrap(draws=10, seed=0)
 
 
-def test_everything_is_asked_scored_and_written_down():
+def test_the_objectives_items_are_asked_scored_and_written_down():
     long = replace(ITEM, record_id="bbq/Age/9", context="w1 " * 300)
     engine = Says(SAID)
     told: list[str] = []
@@ -117,12 +122,12 @@ def test_everything_is_asked_scored_and_written_down():
         Questions("again", bbq=(ITEM,)),
         Questions("hallucination", halueval=(ANSWER, DETECT)),
     ]
-    found = evaluate(speaker(engine), questions, told.append)
+    found = evaluate(speaker(engine), questions, ("bbq", "open"), BOOT, told.append)
     assert engine.asked == [(1, True)] * 3
-    assert found.left_out == {"fairness": 1, "again": 0, "hallucination": 0}
+    assert found.left_out == {"bbq": 1, "open": 0}
     assert "bbq/Age/9" in told[0]
     assert [reply.record.record_id for reply in found.bbq] == [ITEM.record_id]  # once
-    made: Any = result(found, draws=10, seed=0)
+    made: Any = result(found, BOOT)
     age = made["bbq"]["readings"]["generation"]["wrong"]["categories"]["Age"]
     assert (age["accuracy_ambig"], age["accuracy_disambig"], age["n_ambig"]) == (1, None, 1)
     # All letters are equally likely: unparsed, wrong in one policy and no row in the other.
@@ -130,34 +135,89 @@ def test_everything_is_asked_scored_and_written_down():
     assert letters["wrong"]["categories"]["Age"]["accuracy_ambig"] == 0
     assert letters["exclude"]["categories"]["Age"]["accuracy_ambig"] is None
     opened = made["halueval"]["open"]
-    assert (opened["grounded"], opened["n_answer"]) == (1, 1)
-    assert (opened["detect_accuracy"], opened["n_detect"]) == (0, 1)
+    assert (opened["grounded"], opened["n"]["grounded"], opened["judged_by"]) == (1, 1, "heuristic")
+    # The objective's own yes/no form is in its yardstick alone.
+    assert made["yardstick"]["hallucination"]["detect_accuracy"] == 0
     assert made["axes"] == {"fairness": None, "faithfulness": 1}  # one condition only
-    by_id = {row["record_id"]: row for row in rows(found)}
+    by_id: Any = {row["record_id"]: row for row in rows(found)}
     assert by_id[ITEM.record_id]["choice_generation"] == 2
     assert by_id[ITEM.record_id]["right"] is True
     assert by_id[ANSWER.record_id]["verdict"] == "grounded"
-    assert by_id[DETECT.record_id]["verdict"] == "no"
-    assert by_id[DETECT.record_id]["right"] is False
+    assert by_id[DETECT.record_id]["task"] == "yardstick"
+
+
+SIDES = {
+    f"{ANSWER.record_id}/{side}": said for side, said in (("right", "No"), ("hallucinated", "Yes"))
+}
+
+
+def _longer_is_likelier(items: Sequence[Choices]) -> list[tuple[ContinuationScore, ...]]:
+    """The first continuation -1 nat, the second -2 and so on, whatever they say."""
+    return [
+        tuple(ContinuationScore(-float(n + 1), len(c)) for n, c in enumerate(item.continuations))
+        for item in items
+    ]
+
+
+def test_the_other_protocols_ask_both_sides():
+    rows_of = Questions("hallucination", rows=(ANSWER, DETECT))
+    engine = Says({**SIDES, DETECT.record_id: "Perhaps"})
+    found = evaluate(
+        speaker(engine, _longer_is_likelier), [rows_of], ("detection", "pairs"), BOOT, pytest.fail
+    )
+    made: Any = result(found, BOOT)
+    # Both sides of the pair are told apart, the third text gets no verdict.
+    written = made["halueval"]["detection"]["generation"]
+    assert written["accuracy"] == pytest.approx(2 / 3)
+    assert written["invalid"] == pytest.approx(1 / 3)
+    # By likelihood Yes (the first) always wins: right of the two hallucinated texts.
+    likely = made["halueval"]["detection"]["likelihood"]
+    assert likely["accuracy"] == pytest.approx(2 / 3)
+    assert likely["says_hallucinated"] == 1
+    # The accepted side is the first.
+    assert made["halueval"]["pairs"]["sum"] == 1
+    assert made["halueval"]["pairs"]["n"]["sum"] == 1
+    assert made["axes"] == {"fairness": None, "faithfulness": None}
+    assert {row["task"] for row in rows(found)} == {"detection", "pairs"}
+
+
+def test_retention_asks_what_comes_with_the_package():
+    said = {f"general/{question.name}": "I cannot answer that." for question in plain_questions()}
+    found = evaluate(
+        speaker(Says(said), _longer_is_likelier), [], ("retention",), BOOT, pytest.fail
+    )
+    made: Any = result(found, BOOT)["retention"]
+    assert made["questions"]["refused"] == 1
+    assert made["questions"]["n"]["refused"] == len(plain_questions())
+    assert made["texts"]["perplexity"] > 1
+    same: Any = difference(found, found, BOOT)["retention"]
+    assert same["texts"]["perplexity"]["value"] == same["questions"]["refused"]["value"] == 0
 
 
 def test_differences_count_what_both_were_asked():
-    def found(**changes: str) -> Evaluated:
+    def found(*parts: Part, **changes: str) -> Evaluated:
         said = {**SAID, **{key.replace("_", "/"): text for key, text in changes.items()}}
-        asked = [Questions("h", halueval=(ANSWER, DETECT)), Questions("f", bbq=(ITEM,))]
-        return evaluate(speaker(Says(said)), asked, pytest.fail)
+        other = replace(ANSWER, record_id="halueval/qa/7")
+        said[other.record_id] = "Oslo"
+        asked = [
+            Questions("h", halueval=(ANSWER, *([other] if changes else []))),
+            Questions("f", bbq=(ITEM,)),
+        ]
+        return evaluate(speaker(Says(said)), asked, parts, BOOT, pytest.fail)
 
-    first, other = found(), found(halueval_qa_1="Bergen", halueval_qa_2="yes", bbq_Age_0="w5")
-    gap: Any = difference(first, other, draws=10, seed=0)
+    first = found("bbq", "open")
+    other = found("bbq", "open", halueval_qa_1="Bergen", bbq_Age_0="w5")
+    gap: Any = difference(first, other, BOOT)
     opened = gap["halueval"]["open"]
-    assert opened["grounded"]["value"] == -1
+    assert opened["grounded"] == {"value": -1, "interval_95": None, "n": 1}
     assert opened["hallucinated"]["value"] == 1
-    assert opened["detect_accuracy"] == {"value": 1, "interval_95": None, "n": 1}
     assert gap["bbq"]["generation"]["n"] == 1
     assert gap["bbq"]["generation"]["categories"]["Age"]["accuracy_ambig"]["value"] == -1
+    assert difference(first, found("open"), BOOT).keys() == {"halueval"}
 
 
 def test_sampling_goes_through_the_engine_s_own_distribution():
     engine = Says(SAID)
-    evaluate(speaker(engine, greedy=False), [Questions("f", bbq=(ITEM,))], pytest.fail)
+    asked = [Questions("f", bbq=(ITEM,))]
+    evaluate(speaker(engine, greedy=False), asked, ("bbq",), BOOT, pytest.fail)
     assert engine.asked == [(1, False)]

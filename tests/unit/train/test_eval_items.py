@@ -98,7 +98,7 @@ def test_files_are_named(data: Path):
     assert fair.files == (data / "bbq" / "Age.jsonl",)
     assert [path.name for path in halu.files] == ["general_data.json", "qa_data.json"]
     assert fair.source == halu.source == str(data)
-    assert len(halu.rows) == len(halu.questions.halueval)
+    assert len(halu.questions.rows) == len(halu.questions.halueval)
 
 
 @pytest.mark.parametrize(

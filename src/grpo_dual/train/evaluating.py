@@ -136,8 +136,8 @@ def plan(request: Request) -> Plan:
         find_target(text, device=request.device, dtype=request.dtype) for text in request.targets
     )
     names = request.only or tuple(GROUPS)
-    wanted = {part for name in names for part in GROUPS[name]}
-    parts = tuple(part for part in PARTS if part in wanted)
+    wanted: set[Part] = {part for name in names for part in GROUPS[name]}
+    parts: tuple[Part, ...] = tuple(part for part in PARTS if part in wanted)
     config, source = _configuration(request, targets, needed=wanted != {"retention"})
     split: Split = request.split or ("yardstick" if request.data is None else "all")
     seed = config.train.seed if request.seed is None else request.seed

@@ -166,7 +166,8 @@ def test_a_cell_that_fails_is_recorded_and_the_others_go_on(
     config, out = config_file(tmp_path), tmp_path / "out"
     missing = str(tmp_path / "nothing")
     grid = ["--grid", f"model.name={missing},embedded"]
-    arguments = ["sweep", str(config), *grid, "--train.steps", "1", "--out", str(out)]
+    more = ["--train.steps", "1", "--jobs", "2"]
+    arguments = ["sweep", str(config), *grid, *more, "--out", str(out)]
     assert main(arguments) == 1
     failed, done = json.loads((out / SWEEP).read_text())["cells"]
     assert (failed["status"], done["status"]) == ("failed", "done")

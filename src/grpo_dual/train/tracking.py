@@ -21,7 +21,7 @@ def open_trackers(config: RunConfig, folder: Path, tell: Callable[[str], None]) 
         ConfigError: One cannot be started.
         CheckpointError: What the folder says of them or of the doctor's acts is damaged.
     """
-    done = acts(folder)
+    done = acts(folder) if config.tracking.to else []
     target = Target(
         to=config.tracking.to,
         project=config.tracking.project,

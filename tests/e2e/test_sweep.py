@@ -134,7 +134,7 @@ def test_a_run_that_outlives_its_sweep_is_waited_for(
 ) -> None:
     config, out = config_file(tmp_path), tmp_path / "out"
     process = start(config, out)
-    until(lambda: (out / CELLS[0] / "log.txt").exists(), process)
+    until(lambda: bool(children(process.pid)), process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert main(command(config, out)) == 0

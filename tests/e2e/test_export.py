@@ -143,9 +143,7 @@ def test_the_code_of_the_card_runs(
 
 def test_the_card_quotes_the_run(run: Path, tmp_path: Path):
     results = tmp_path / "eval.json"
-    results.write_text(
-        json.dumps({"targets": {"a|b": {"accuracy": 0.5, "interval": [0.25, 0.75], "n": 8}}})
-    )
+    assert main(["eval", f"{run}@0", str(run), "--json", str(results), "--limit", "2"]) == 0
     folder = export(str(run), tmp_path / "a", "--results", str(results), "--license", "apache-2.0")
     text = (folder / "README.md").read_text()
     _, front, body = text.split("---\n", 2)
@@ -161,7 +159,10 @@ def test_the_card_quotes_the_run(run: Path, tmp_path: Path):
     key = "accuracy_ambig"
     before, after = (100 * side["fairness"][key] for side in (first, last))
     assert f"| Right when the context does not say | {before:.1f} % | {after:.1f} % |" in body
-    assert "| targets.a\\|b.interval | [0.2500, 0.7500] |" in body
+    measured = json.loads(results.read_text())["targets"][1]["axes"]["faithfulness"]
+    (line,) = (x for x in body.splitlines() if x.startswith("| Faithfulness axis"))
+    assert f"| {measured:.4f} " in line
+    assert f"| {run.name}@0 | {run.name} (this one) |" in body
     assert "the embedded synthetic world | Apache-2.0" in body
     assert "say nothing of real text" in body.replace("\n", " ")
     assert str(run.parent) not in text
@@ -197,6 +198,10 @@ def test_refusals_name_what_to_do(run: Path, tmp_path: Path, capsys: pytest.Capt
     assert "bad.json: cannot be read as JSON" in refusal(
         capsys, run, "--out", out, "--results", bad
     )
+    other = tmp_path / "other.json"
+    other.write_text('{"targets": [{"name": "x@3"}]}')
+    told = refusal(capsys, run, "--out", out, "--results", other)
+    assert f"holds no result of {run.name}@3 (it is of x@3)" in " ".join(told.split())
     assert not out.exists()
 
 

@@ -26,7 +26,9 @@ from grpo_dual.model.export import (
 )
 from grpo_dual.model.loading import load_spoken
 from grpo_dual.prompts.chat import ChatEncoder, Tokenizer
-from grpo_dual.report.card import Card, DataSet, Evaluated, Results, markdown
+from grpo_dual.report.card import Card, DataSet, Evaluated, markdown
+from grpo_dual.report.card_results import Results, section
+from grpo_dual.train.acts import tried
 from grpo_dual.train.stored import Stored, find
 
 _PACKAGES = ("grpo-dual", "torch", "transformers", "peft")
@@ -71,6 +73,9 @@ def export(
             "nobody could load it; push --merged instead."
         )
     kind: Dtype = dtype or (model.dtype if merged else "float32")
+    measured = None if results is None else Results(*results, stored.sha256, stored.name)
+    if measured is not None:
+        section(measured)  # refuses one of other policies before anything is written
     decoding = _decoding(stored.config)
     with new_folder(out) as part:
         notes: tuple[str, ...] = ()
@@ -80,7 +85,7 @@ def export(
             write_adapter(stored.adapter, model, part, kind)
         write_spoken(model, part, decoding)
         card = _card(
-            stored, results, merged=merged, dtype=kind, licence=licence, repo=repo, notes=notes
+            stored, measured, merged=merged, dtype=kind, licence=licence, repo=repo, notes=notes
         )
         (part / "README.md").write_text(markdown(card), encoding="utf-8")
     return notes
@@ -97,7 +102,7 @@ def _decoding(config: RunConfig) -> Decoding:
 
 def _card(
     stored: Stored,
-    results: tuple[str, Mapping[str, object]] | None,
+    results: Results | None,
     *,
     merged: bool,
     dtype: Dtype,
@@ -117,11 +122,11 @@ def _card(
         dtype=dtype,
         licence=licence,
         data=data,
-        settings=tuple(_settings(config, stored.step)),
+        settings=tuple(_settings(config, stored.run, stored.step)),
         versions=_versions(stored.run),
         evaluated=evaluated,
         missing=missing,
-        results=None if results is None else Results(*results),
+        results=results,
         notes=notes,
         synthetic=all(d.name == _WORLD for d in data),
         public_base=is_public(config.model),
@@ -192,7 +197,7 @@ def _data(config: RunConfig) -> list[DataSet]:
     return found
 
 
-def _settings(config: RunConfig, step: int) -> list[tuple[str, str]]:
+def _settings(config: RunConfig, run: Path, step: int) -> list[tuple[str, str]]:
     sampling, lora, train = config.rollout.sampling, config.model.lora, config.train
     rows = [
         ("steps", f"{step} of {train.steps}"),
@@ -226,6 +231,9 @@ def _settings(config: RunConfig, step: int) -> list[tuple[str, str]]:
                 f"{objective.prompts_per_step} prompts a step, {beta}",
             )
         )
+    treated = tried(run)
+    if treated:
+        rows.append(("changed by the doctor in the run, for", ", ".join(treated)))
     if config.judge.providers:
         rows.append(("judges", ", ".join(config.judge.providers)))
     return rows

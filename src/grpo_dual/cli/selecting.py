@@ -83,7 +83,8 @@ def select(
     rule = replace(rule, seed=found.config.train.seed)
     drawn = DrawnFile(aside, _meta(found, n=n, prompts=prompts))
     try:
-        _draw(found, drawn, n=n, prompts=prompts)
+        if not drawn.finished:
+            _draw(found, drawn, n=n, prompts=prompts)
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(
             f"What was drawn is in {aside}; the same command goes on with it."
@@ -146,9 +147,10 @@ def _draw(source: Source, drawn: DrawnFile, *, n: int, prompts: int) -> None:
         for number in range(done, len(chunks)):
             objective, own = chunks[number]
             pairs = draw_scored(parts, objective, own, n, chunk=number)
-            drawn.append([_asked(group, scores) for group, scores in pairs])
+            drawn.append([_asked(objective.name, *pair) for pair in pairs])
             if (number + 1) % max(1, len(chunks) // _LINES) == 0 or number + 1 == len(chunks):
                 progress.note(f"drawn {number + 1}/{len(chunks)} chunks")
+    drawn.finish()
 
 
 def _chunks(
@@ -175,12 +177,12 @@ def _judging(parts: Parts, path: Path, progress: Progress) -> Iterator[None]:
         yield
 
 
-def _asked(group: RolloutGroup, scores: Sequence[Score]) -> Asked:
+def _asked(objective: str, group: RolloutGroup, scores: Sequence[Score]) -> Asked:
     record = group.prompt.record
     return Asked(
-        objective=record.objective,
+        objective=objective,
         record_id=record.record_id,
-        stratum=stratum_of(record),
+        stratum=stratum_of(objective, record),
         cluster=cluster(record),
         messages=group.prompt.messages,
         samples=tuple(

@@ -7,15 +7,12 @@ behind them. Nothing is said that the run's files do not say.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import yaml
 
 from grpo_dual.evaluation.acceptance import Scores
 from grpo_dual.evaluation.table import rows
-
-MAX_RESULTS = 60
-"""Numbers of a result file that are shown; the rest stays in the file."""
+from grpo_dual.report.card_results import Results, section
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +35,6 @@ class Evaluated:
     after: Scores
     decode: str
     """greedy, or train: the training distribution."""
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """A result file of an evaluation outside the run."""
-
-    name: str
-    content: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,30 +220,10 @@ def _before_after(found: Evaluated) -> Iterator[str]:
 
 
 def _results(results: Results) -> Iterator[str]:
-    found = list(_leaves(results.content))
-    yield f"By `{_cell(results.name)}`, an evaluation outside the run:"
-    shown = [(".".join(path), text) for path, text in found[:MAX_RESULTS]]
-    yield _table(("what", "value"), shown)
-    if len(found) > MAX_RESULTS:
-        yield f"{len(found) - MAX_RESULTS} more numbers are in that file."
-
-
-def _leaves(
-    content: Mapping[str, object], path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The numbers of a result file, provenance first; intervals as pairs."""
-    for key, value in content.items():
-        here = (*path, str(key))
-        if isinstance(value, Mapping):
-            yield from _leaves(cast("Mapping[str, object]", value), here)
-        elif isinstance(value, bool | int | str) or value is None:
-            yield here, "-" if value is None else str(value)
-        elif isinstance(value, float):
-            yield here, f"{value:.4f}"
-        elif isinstance(value, list):
-            numbers = cast("list[object]", value)
-            if len(numbers) == 2 and all(isinstance(n, int | float) for n in numbers):
-                yield here, "[" + ", ".join(f"{float(str(n)):.4f}" for n in numbers) + "]"
+    found = section(results)
+    yield f"{_cell(found.words)} (`{_cell(results.name)}`)."
+    yield _table(found.header, found.rows)
+    yield found.more
 
 
 def _limits(card: Card) -> Iterator[str]:

@@ -15,6 +15,8 @@ from grpo_dual.errors import CheckpointError, DataError
 from grpo_dual.metrics.sinks import write_atomically
 from grpo_dual.types import Message
 
+_FINISHED = '{"finished": true}'
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -67,6 +69,8 @@ class DrawnFile:
         self.path = path
         self._meta = json.loads(json.dumps(meta))
         self._begun = False
+        self.finished = False
+        """All chunks are there: nothing is left to draw."""
         self.chunks: list[tuple[Asked, ...]] = []
         try:
             lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # the last may be half a line
@@ -76,6 +80,8 @@ class DrawnFile:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
         if lines:
             self._check(lines[0])
+            if lines[-1] == _FINISHED:
+                self.finished = bool(lines.pop())
             self.chunks = [
                 _chunk(line, f"{path}:{number}") for number, line in enumerate(lines[1:], start=2)
             ]
@@ -114,24 +120,35 @@ class DrawnFile:
         self._begun = True
 
     def append(self, chunk: Sequence[Asked]) -> None:
-        """Write a chunk and force it to the disk.
+        """Write a chunk.
 
         Raises:
             CheckpointError: The file system refuses.
         """
+        content = {"chunk": len(self.chunks), "asked": [asdict(asked) for asked in chunk]}
+        self._write(json.dumps(content, allow_nan=False))
+        self.chunks.append(tuple(chunk))
+
+    def finish(self) -> None:
+        """Say that no chunk is missing.
+
+        Raises:
+            CheckpointError: The file system refuses.
+        """
+        self._write(_FINISHED)
+        self.finished = True
+
+    def _write(self, line: str) -> None:
         if not self._begun:
             self._begin()
-        content = {"chunk": len(self.chunks), "asked": [asdict(asked) for asked in chunk]}
-        line = json.dumps(content, allow_nan=False) + "\n"
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)
+                file.write(f"{line}\n")
         except OSError as error:
             raise CheckpointError(
                 f"{self.path}: cannot be written ({error.strerror or error}); what was drawn "
                 "before is in it. Make room and give the same command again"
             ) from error
-        self.chunks.append(tuple(chunk))
 
 
 def _chunk(line: str, origin: str) -> tuple[Asked, ...]:

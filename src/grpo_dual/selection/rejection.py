@@ -82,13 +82,18 @@ class Selection:
         return tuple(s for s, counts in self.counts.items() if not counts.fates.get("kept"))
 
 
-def stratum_of(record: Record) -> Stratum:
-    """Where a record counts."""
+def stratum_of(objective: str, record: Record) -> Stratum:
+    """Where a record counts.
+
+    Args:
+        objective: Its name in the run, which need not be the record's own.
+        record: What is asked.
+    """
     if isinstance(record, BbqRecord):
-        return record.objective, record.condition.value, record.subset
+        return objective, record.condition.value, record.subset
     if isinstance(record, HaluEvalRecord):
-        return record.objective, record.subset, record.task.value
-    return record.objective, record.subset
+        return objective, record.subset, record.task.value
+    return objective, record.subset
 
 
 def normalised(text: str) -> str:

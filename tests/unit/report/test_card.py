@@ -2,11 +2,14 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import yaml
 
-from grpo_dual.report.card import MAX_RESULTS, Card, DataSet, Evaluated, Results, markdown
+from grpo_dual.errors import DataError
+from grpo_dual.report.card import Card, DataSet, Evaluated, markdown
+from grpo_dual.report.card_results import MAX_NUMBERS, Results
 
 BBQ = DataSet("BBQ", "CC-BY-4.0", "objective `fairness`: Age")
 HALUEVAL = DataSet("HaluEval", "MIT", "objective `hallucination`: qa")
@@ -108,15 +111,69 @@ def test_the_code_loads_what_the_run_had():
     assert "peft" not in merged
 
 
-def test_a_result_file_is_shown_up_to_a_limit_and_its_text_stays_text():
-    numbers = {f"n{i}": i / 3 for i in range(MAX_RESULTS + 5)}
-    name = "<b>`x|y`"
-    text = markdown(replace(CARD, results=Results(name, {"a": numbers, "rows": [1, 2, 3]})))
+def results(content: dict[str, Any], name: str = "eval.json") -> str:
+    return markdown(replace(CARD, results=Results(name, content, "abc", "run@7")))
+
+
+def test_a_result_file_of_another_form_is_shown_up_to_a_limit_and_its_text_stays_text():
+    numbers = {f"n{i}": i / 3 for i in range(MAX_NUMBERS + 5)}
+    text = results({"a": numbers, "i": [0.5, 1], "rows": [1, 2, 3]}, "<b>`x|y`")
     assert "| a.n1 | 0.3333 |" in text
-    assert f"a.n{MAX_RESULTS}" not in text
-    assert "5 more numbers are in that file." in text
+    assert f"a.n{MAX_NUMBERS}" not in text
+    assert "6 more numbers are in that file." in text
     assert "<b>" not in text
-    assert "rows" not in text.split("By `")[1].split("## Data")[0]
+    assert "| i | [0.5000, 1.0000] |" in results({"i": [0.5, 1]})
+    assert "rows" not in text.split("outside the run (")[1].split("## Data")[0]
+
+
+def target(name: str, adapter: str | None, fair: float) -> dict[str, Any]:
+    means = {"accuracy_ambig": 0.25, "s_amb": None}
+    return {
+        "name": f"/home/me/runs/{name}",
+        "adapter": None if adapter is None else {"sha256": adapter},
+        "axes": {"fairness": fair, "faithfulness": None},
+        "axes_intervals_95": {"fairness": [0.125, 0.75], "faithfulness": None},
+        "bbq": {
+            "n": 40,
+            "readings": {
+                "generation": {
+                    "wrong": {
+                        "macro": means,
+                        "macro_intervals_95": {"accuracy_ambig": [0.2, 0.3], "s_amb": None},
+                    }
+                }
+            },
+        },
+        "halueval": {
+            "open": {
+                "grounded": 0.5,
+                "judged_by": "gold",
+                "n_answer": 12,
+                "intervals_95": {"grounded": [0.4, 0.6]},
+            }
+        },
+    }
+
+
+def test_a_result_of_eval_is_a_table_with_its_intervals_in_which_this_one_is_named():
+    content = {
+        "provenance": {"split": "yardstick", "decode": {"mode": "greedy"}, "seed": 3},
+        "targets": [target("run@0", "other", 0.25), target("run@7", "abc", 0.5)],
+    }
+    text = results(content)
+    assert "|  | run@0 | run@7 (this one) |" in text
+    assert "| Fairness axis, 0 to 1 | 0.2500 [0.12, 0.75] | 0.5000 [0.12, 0.75] |" in text
+    assert "| BBQ, right when the context does not say | 0.2500 [0.20, 0.30] |" in text
+    assert "| HaluEval, answers that the knowledge supports | 0.5000 [0.40, 0.60] |" in text
+    assert "| HaluEval, answers judged by | gold | gold |" in text
+    assert "40 BBQ items, 12 answers; split yardstick, decode greedy, seed 3" in text
+    assert "s_AMB" not in text.split("By 'grpo-dual eval'")[1].split("## Data")[0]
+    assert "/home/me" not in text
+
+
+def test_a_result_of_other_policies_is_not_put_on_the_card():
+    with pytest.raises(DataError, match=r"holds no result of run@7 \(it is of run@0, base\)"):
+        results({"targets": [target("run@0", "other", 0.25), target("base", None, 0.5)]})
 
 
 @pytest.mark.parametrize("merged", [True, False])

@@ -41,12 +41,16 @@ def test_half_a_line_is_dropped_and_written_anew(tmp_path: Path):
         drawn = DrawnFile(file, META)
         for name in "pq":
             drawn.append([asked(name)])
+        drawn.finish()
     content = path.read_bytes()
     for cut in (len(content) - 1, len(content) - 40, content.index(b"\n") + 5, 10):
         path.write_bytes(content[:cut])
         drawn = DrawnFile(path, META)
+        assert not drawn.finished
         for name in "pq"[len(drawn.chunks) :]:
             drawn.append([asked(name)])
+        drawn.finish()
+        assert DrawnFile(path, META).finished
         assert path.read_bytes() == whole.read_bytes()
 
 

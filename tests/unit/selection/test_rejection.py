@@ -73,8 +73,8 @@ def test_texts_that_say_the_same_are_one():
 @pytest.mark.parametrize(
     ("record", "stratum"),
     [
-        (bbq_record(condition=Condition.DISAMBIGUATED), ("fairness", "disambig", "Age")),
-        (halueval_record(task=Task.DETECT), ("hallucination", "qa", "detect")),
+        (bbq_record(condition=Condition.DISAMBIGUATED), ("mine", "disambig", "Age")),
+        (halueval_record(task=Task.DETECT), ("mine", "qa", "detect")),
         (
             Record(record_id="x", objective="mine", subset="s", task=Task.ANSWER, origin="o"),
             ("mine", "s"),
@@ -82,7 +82,7 @@ def test_texts_that_say_the_same_are_one():
     ],
 )
 def test_strata(record: Record, stratum: tuple[str, ...]):
-    assert stratum_of(record) == stratum
+    assert stratum_of("mine", record) == stratum
 
 
 def pool(**sizes: int) -> list[Candidate]:

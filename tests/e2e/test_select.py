@@ -271,6 +271,9 @@ def test_there_may_be_fewer_prompts_than_were_asked_for(
     few = ["--objectives.fairness.data.train_samples", "8"]
     few += ["--objectives.hallucination.data.train_samples", "7"]
     assert main(["select", str(config), "--out", str(out), "--n", "1", *few]) == 0
-    assert "note: fairness: there are 8 prompts, not 200" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "note: fairness: there are 8 prompts, not 200" in told
+    (line,) = (x for x in told.split("hallucination: best of n")[0].splitlines() if x[:2] == "1 ")
+    assert line.split()[-3:] == ["0.000", "8", "8"]
     asked = [one for line in rows(tmp_path / "few.drawn.jsonl")[1:-1] for one in line["asked"]]
     assert len({one["record_id"] for one in asked}) == len(asked) == 15

@@ -295,12 +295,21 @@ def _print(
     rule: Rule,
 ) -> None:
     to = console()
-    columns = ("n", f"{proxy} of the best", "its gold", "best gold", "KL at most", "prompts")
+    columns = (
+        "n",
+        f"{proxy} of the best",
+        "its gold",
+        "best gold",
+        "KL at most",
+        "prompts",
+        "with gold",
+    )
     for name, points in curves.items():
         made = table(f"{name}: best of n (95 % intervals)", columns, (), to)
         for p in points:
             cells = [_cell(e) for e in (p.proxy, p.gold, p.best)]
-            made.add_row(str(p.n), *cells, f"{p.kl_bound:.3f}", str(p.proxy.items))
+            counts = (str(p.proxy.items), str(p.gold.items))
+            made.add_row(str(p.n), *cells, f"{p.kl_bound:.3f}", *counts)
         to.print(made)
     to.print(
         "A best-of-n score is an inference-time result, not to be compared with one completion's.",

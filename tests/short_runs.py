@@ -102,6 +102,7 @@ def reproducible(folder: Path) -> dict[str, object]:
         "jsonl": jsonl,
         "completions": (folder / "completions.jsonl").read_bytes(),
         "evaluations": (folder / "eval_metrics.jsonl").read_bytes(),
+        "replies": (folder / "eval_completions.jsonl").read_bytes(),
         "probes": probes.read_bytes()
         if (probes := folder / "probe_metrics.jsonl").exists()
         else b"",

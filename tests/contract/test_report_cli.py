@@ -11,7 +11,7 @@ import pytest
 
 import recorded_runs
 from grpo_dual.cli.main import MISTAKE, main
-from grpo_dual.metrics.sinks import COMPLETIONS, EVALUATIONS, STEP_CSV
+from grpo_dual.metrics.sinks import COMPLETIONS, EVAL_COMPLETIONS, EVALUATIONS, STEP_CSV
 from grpo_dual.report.reading import read
 
 HOSTILE = (
@@ -97,6 +97,7 @@ def test_the_same_run_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None
 
 def test_what_a_model_wrote_is_text(folder: Path, tmp_path: Path) -> None:
     (folder / COMPLETIONS).unlink()
+    (folder / EVAL_COMPLETIONS).unlink()
     for place, text in enumerate(HOSTILE[:3]):
         for step in (1, 60):
             recorded_runs.add_line(
@@ -125,6 +126,11 @@ def test_what_a_model_wrote_is_text(folder: Path, tmp_path: Path) -> None:
 
 def without(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
+
+
+def no_completions(folder: Path) -> None:
+    for name in (COMPLETIONS, EVAL_COMPLETIONS):
+        (folder / name).unlink()
 
 
 def half_written(folder: Path) -> None:
@@ -194,7 +200,7 @@ def stopped(folder: Path) -> None:
     [
         (without(EVALUATIONS), "No evaluation on held-out items"),
         (without("doctor.jsonl"), "the run had no doctor beside it"),
-        (without(COMPLETIONS), "No sample completions"),
+        (no_completions, "No sample completions"),
         (without("environment.json"), "versions and revision are not known"),
         (half_written, f"{STEP_CSV}: the last line is half-written"),
         (one_objective, "One objective: there is neither"),
@@ -243,6 +249,30 @@ def test_two_runs_are_set_beside_each_other(folder: Path, tmp_path: Path) -> Non
     assert "Reward: fairness" in text
     plain = report(folder, other, "--out", tmp_path / "s.html")
     assert "B after - A after" not in plain
+
+
+def test_a_result_of_eval_stands_beside_the_runs_own(folder: Path, tmp_path: Path) -> None:
+    text = report(folder, "--eval", recorded_runs.EVALUATION, "--out", tmp_path / "r.html")
+    assert (
+        "By grpo-dual eval, demo against demo@base, on the same items: fairness +0.70 "
+        "[+0.65, +0.73], faithfulness +0.24 [+0.18, +0.30] (paired 95 % interval)."
+    ) in text
+    assert 'id="evaluation-1-title"' in text
+    assert "75.5 % [69.5, 81.5]" in text
+    assert text.index('id="evaluation"') < text.index('id="doctor"')
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"targets": [], "provenance": {}}', '{"a": 1}'])
+def test_what_is_no_result_of_eval_is_refused(
+    content: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "eval.json"
+    path.write_text(content)
+    assert main(["report", str(folder), "--eval", str(path)]) == MISTAKE
+    assert "is no result of `grpo-dual eval --json`" in capsys.readouterr().err
+    path.unlink()
+    assert main(["report", str(folder), "--eval", str(path)]) == MISTAKE
+    assert "cannot be read" in capsys.readouterr().err
 
 
 def test_pngs_carry_the_names_of_their_sections(folder: Path, tmp_path: Path) -> None:

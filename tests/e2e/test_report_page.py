@@ -58,13 +58,15 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The before/after page of one run, with a hostile completion in it, and of two."""
     top = tmp_path_factory.mktemp("report")
     run, other = recorded_runs.demo(top / "demo"), recorded_runs.demo(top / "other")
-    for step in (1, 60):
+    (run / "eval_completions.jsonl").write_text("")
+    for step in (0, 60):
         row = recorded_runs.completion(step, f"prompt {SCRIPT}", SCRIPT * 20)
-        recorded_runs.add_line(run / "completions.jsonl", row)
+        recorded_runs.add_line(run / "eval_completions.jsonl", row | {"wanted": SCRIPT})
     recorded_runs.change_json(
         other / "config.json", lambda c: c["train"]["optimizer"].update(learning_rate=0.5)
     )
-    assert main(["report", str(run), "--out", str(top / "one.html")]) == 0
+    beside = ["--eval", str(recorded_runs.EVALUATION)]
+    assert main(["report", str(run), *beside, "--out", str(top / "one.html")]) == 0
     assert main(["report", "--compare", str(run), str(other), "--out", str(top / "two.html")]) == 0
     return {"one": top / "one.html", "two": top / "two.html"}
 
@@ -145,7 +147,7 @@ def test_every_figure_is_there_drawn_and_told(
     figures = show(pages["one"], width).page.evaluate(FIGURES)
     titles = [f["title"] for f in figures]
     for wanted in (
-        "Held-out shares, before and after", "The trade-off", "Findings over steps", "Reward",
+        "Held-out shares, before and after", "The trade-off", "Evaluated shares and axes", "Findings over steps", "Reward",
         "Completion length", "Entropy", "KL to the reference", "Beta", "Gradient signal",
         "Dead groups", "Solved groups", "Conflict: cosine between the gradients",
         "fairness: judged by", "hallucination: judged by", "Evasions on answerable prompts",

@@ -73,6 +73,7 @@ def test_a_run_folder_holds_what_it_must(run: Callable[..., Path]):
         "completions.jsonl",
         "config.json",
         "environment.json",
+        "eval_completions.jsonl",
         "eval_metrics.jsonl",
         "train_step_metrics.csv",
         "train_step_metrics.jsonl",
@@ -85,6 +86,18 @@ def test_a_run_folder_holds_what_it_must(run: Callable[..., Path]):
     sample = json.loads((folder / "completions.jsonl").read_text().splitlines()[0])
     assert sample["total"] == pytest.approx(sum(sample["parts"].values()))
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+
+
+def test_held_out_completions_are_of_the_same_items_before_and_after(run: Callable[..., Path]):
+    folder = run(train={"completions_per_step": 3})
+    lines = (folder / "eval_completions.jsonl").read_text().splitlines()
+    replies = [json.loads(line) for line in lines]
+    by_step = {s: [r for r in replies if r["step"] == s] for s in (0, 2)}
+    assert len(replies) == 2 * 2 * 3  # steps, objectives, completions
+    asked = [[(r["objective"], r["record"], r["prompt"]) for r in own] for own in by_step.values()]
+    assert asked[0] == asked[1]
+    assert len(set(asked[0])) == 6
+    assert all(r["wanted"] for r in replies)
 
 
 def test_packed_and_plain_passes_train_alike(run: Callable[..., Path]):

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+EVALUATION = HERE / "eval.json"
+"""What `grpo-dual eval DEMO@base DEMO --json` made of the demo, by generation over categories."""
 
 
 def demo(to: Path) -> Path:

@@ -18,8 +18,8 @@ def parsers() -> dict[str, Parser]:
 def _report_parser() -> Parser:
     made = command("report", "One page of a run, or of several beside each other.", _report)
     made.usage = (
-        "grpo-dual report RUN... [--out FILE.html] [--png FOLDER]\n"
-        "       grpo-dual report --compare A B [--out FILE.html] [--png FOLDER]"
+        "grpo-dual report RUN... [--eval FILE] [--out FILE.html] [--png FOLDER]\n"
+        "       grpo-dual report --compare A B [--eval FILE] [--out FILE.html] [--png FOLDER]"
     )
     made.epilog = (
         "The page is one file: it loads nothing from anywhere and runs no script. Needs the extra "
@@ -44,6 +44,13 @@ def _report_parser() -> Parser:
     made.add_argument(
         "--png", type=Path, metavar="FOLDER", help="write the figures there as PNG files too"
     )
+    made.add_argument(
+        "--eval",
+        type=Path,
+        metavar="FILE",
+        dest="evaluation",
+        help="a file that `grpo-dual eval --json FILE` wrote: its intervals on the page too",
+    )
     return made
 
 
@@ -63,6 +70,7 @@ def _report(parsed: argparse.Namespace) -> int:
     from grpo_dual.cli.output import check_writable
     from grpo_dual.errors import CheckpointError, ConfigError
     from grpo_dual.report.draw import need_matplotlib
+    from grpo_dual.report.evaluated import read_evaluation
     from grpo_dual.report.page import write_report
     from grpo_dual.report.reading import read_runs
 
@@ -73,6 +81,7 @@ def _report(parsed: argparse.Namespace) -> int:
         )
     need_matplotlib()
     runs = read_runs(_different(parsed.compare) if parsed.compare else parsed.runs)
+    evaluation = None if parsed.evaluation is None else read_evaluation(parsed.evaluation)
     out: Path = parsed.out or (runs[0].folder / _PAGE if len(runs) == 1 else Path(_PAGE))
     check_writable(out)
     if parsed.png is not None:
@@ -83,7 +92,13 @@ def _report(parsed: argparse.Namespace) -> int:
                 f"{parsed.png}: the folder cannot be made ({error.strerror or error}); name "
                 "another with --png."
             ) from error
-    write_report(runs, out, compare=parsed.compare is not None, png=parsed.png)
+    write_report(
+        runs,
+        out,
+        compare=parsed.compare is not None,
+        png=parsed.png,
+        evaluation=evaluation,
+    )
     print(out if parsed.png is None else f"{out}; figures: {parsed.png}")
     return 0
 

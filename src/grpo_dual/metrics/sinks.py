@@ -25,6 +25,7 @@ STEP_CSV = "train_step_metrics.csv"
 STEP_JSONL = "train_step_metrics.jsonl"
 COMPLETIONS = "completions.jsonl"
 EVALUATIONS = "eval_metrics.jsonl"
+EVAL_COMPLETIONS = "eval_completions.jsonl"
 PROBES = "probe_metrics.jsonl"
 SUMMARY = "training_metrics_summary.json"
 
@@ -205,12 +206,14 @@ class RunMetrics:
         self._jsonl = _StepFile(folder / STEP_JSONL, _json_step)
         self._completions = _StepFile(folder / COMPLETIONS, _json_step)
         self._evaluations = _StepFile(folder / EVALUATIONS, _json_step)
+        self._replies = _StepFile(folder / EVAL_COMPLETIONS, _json_step)
         self._probes = _StepFile(folder / PROBES, _json_step)
         self._files = (
             self._csv,
             self._jsonl,
             self._completions,
             self._evaluations,
+            self._replies,
             self._probes,
         )
         self._last = 0
@@ -290,6 +293,10 @@ class RunMetrics:
         self._evaluations.append(_json_line(step, result))
         if self._listener is not None:
             self._listener.evaluation(step, result)
+
+    def write_reply(self, step: int, reply: Mapping[str, object]) -> None:
+        """Append a completion of a held-out item (JSON-able, no NaN) to eval_completions.jsonl."""
+        self._replies.append(_json_line(step, reply))
 
     def write_probe(self, step: int, result: Mapping[str, object]) -> None:
         """Append the frozen probe's result (JSON-able, no NaN) after ``step`` steps."""

@@ -198,7 +198,9 @@ def _time(axes: Any, panel: TimePanel, ink: Ink) -> None:
     if panel.share:
         from matplotlib.ticker import PercentFormatter
 
-        axes.set_ylim(-0.03, 1.03)
+        highest = max((v for line in panel.lines for _, v in line.known), default=1.0)
+        top = 1.0 if highest > 0.5 else max(0.1, 1.2 * highest)
+        axes.set_ylim(-0.03 * top, 1.03 * top)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     steps = [s for line in panel.lines for s, _ in line.known]
     if len(set(steps)) < 2:

@@ -11,16 +11,19 @@ from markupsafe import Markup
 
 from grpo_dual.diagnosis.page import summary, title, tree_text, yaml_lines
 from grpo_dual.metrics.sinks import write_atomically
-from grpo_dual.report import colours, draw, marks, pictures, tables, trends
+from grpo_dual.report import colours, draw, evaluated, marks, pictures, tables, trends
+from grpo_dual.report.evaluated import Evaluation
 from grpo_dual.report.headline import Verdict, cost, sentence, verdicts
 from grpo_dual.report.panels import Group, Panel
 from grpo_dual.report.reading import Run
-from grpo_dual.report.samples import side_by_side
+from grpo_dual.report.samples import both, side_by_side
 from grpo_dual.report.settings import compared, differences
 from grpo_dual.report.texts import number, shown, visible
 
 _FOLDER = Path(__file__).parent / "templates"
 _PAGE, _STYLE = "page.html.j2", "style.css"
+_APART = ("held", "evaluation", "findings")
+"""Beginnings of the keys of groups that are no section of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,12 @@ class Figure:
 
 
 def write_report(
-    runs: Sequence[Run], out: Path, *, compare: bool = False, png: Path | None = None
+    runs: Sequence[Run],
+    out: Path,
+    *,
+    compare: bool = False,
+    png: Path | None = None,
+    evaluation: Evaluation | None = None,
 ) -> None:
     """Write the page, and its figures as PNG where a folder is given.
 
@@ -41,21 +49,24 @@ def write_report(
         runs: One or several, from ``reading.read_runs``.
         out: The HTML file.
         compare: Of two runs: what differs comes first, and a table pairs their measures.
-        png: Folder of the PNG files; made where it is missing.
+        png: Folder of the PNG files, which exists.
+        evaluation: A result of ``grpo-dual eval`` to be shown beside the runs' own.
 
     Raises:
         CheckpointError: A file cannot be written.
     """
-    found = groups(runs)
-    write_atomically(out, render(runs, found, compare=compare).encode())
+    found = groups(runs, evaluation)
+    text = render(runs, found, compare=compare, evaluation=evaluation)
+    write_atomically(out, text.encode())
     if png is not None:
         for group in found:
             if group.panels:
                 draw.png(group, png / f"{group.key}.png")
 
 
-def groups(runs: Sequence[Run]) -> tuple[Group, ...]:
+def groups(runs: Sequence[Run], evaluation: Evaluation | None = None) -> tuple[Group, ...]:
     """All figures: held-out first, findings, then training."""
+    evaluated_group = () if evaluation is None else (evaluated.group(evaluation),)
     front = pictures.trade_off(runs)
     held = Group(
         "held-out",
@@ -64,7 +75,7 @@ def groups(runs: Sequence[Run]) -> tuple[Group, ...]:
         (*pictures.before_after(runs), *([front] if front else [])),
         () if front else ("No trade-off: it needs the axis of two objectives.",),
     )
-    return (held, *_findings(runs), *trends.trends(runs), trends.judging(runs))
+    return (held, *evaluated_group, *_findings(runs), *trends.trends(runs), trends.judging(runs))
 
 
 def _findings(runs: Sequence[Run]) -> Iterator[Group]:
@@ -76,7 +87,13 @@ def _findings(runs: Sequence[Run]) -> Iterator[Group]:
             yield Group(key, title, "", (line,))
 
 
-def render(runs: Sequence[Run], found: Sequence[Group], *, compare: bool) -> str:
+def render(
+    runs: Sequence[Run],
+    found: Sequence[Group],
+    *,
+    compare: bool,
+    evaluation: Evaluation | None = None,
+) -> str:
     """The page as text. Everything but our own SVG and style is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
@@ -98,14 +115,24 @@ def render(runs: Sequence[Run], found: Sequence[Group], *, compare: bool) -> str
         dark=Markup(colours.variables(dark=True)),  # constants
         runs=[_run(run, drawn, place if several else None) for place, run in enumerate(runs)],
         held=by_key["held-out"],
-        training=[g for g in found if g.key != "held-out" and not g.key.startswith("findings")],
+        evaluation=None if evaluation is None else _evaluation(evaluation, by_key),
+        training=[g for g in found if g.key.split("-")[0] not in _APART],
         figures=drawn,
         basis=tables.intervals_of(runs),
         paired=tables.paired(runs[0], runs[1]) if compare else None,
         differences=differences(runs) if several else (),
+        both=both(runs[0], runs[1]) if compare else (),
         settings=compared(runs),
         compare=compare,
     )
+
+
+def _evaluation(evaluation: Evaluation, by_key: dict[str, Group]) -> dict[str, object]:
+    return {
+        "group": by_key["evaluation"],
+        "sentence": evaluated.sentence(evaluation),
+        "table": evaluated.table(evaluation),
+    }
 
 
 def _title(runs: Sequence[Run]) -> str:

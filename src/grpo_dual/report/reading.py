@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from grpo_dual.diagnosis.doctor import Diagnosis, diagnose
-from grpo_dual.diagnosis.history import History
+from grpo_dual.diagnosis.history import History, Sample
 from grpo_dual.diagnosis.journal import JOURNAL
 from grpo_dual.diagnosis.reading import read_run
 from grpo_dual.diagnosis.tree import Tree, ask
@@ -16,6 +16,7 @@ from grpo_dual.errors import DataError
 from grpo_dual.metrics.names import TIMING
 from grpo_dual.metrics.sinks import (
     COMPLETIONS,
+    EVAL_COMPLETIONS,
     EVALUATIONS,
     PROBES,
     STEP_CSV,
@@ -27,7 +28,16 @@ from grpo_dual.report.texts import label
 ENVIRONMENT = "environment.json"
 Results = Mapping[int, Mapping[str, Mapping[str, object]]]
 """Step -> objective -> scores."""
-_FILES = (STEP_CSV, COMPLETIONS, EVALUATIONS, PROBES, JOURNAL)
+_FILES = (STEP_CSV, COMPLETIONS, EVALUATIONS, EVAL_COMPLETIONS, PROBES, JOURNAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A completion of a held-out item."""
+
+    sample: Sample
+    wanted: str | None
+    """The right reply; None where the item has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,8 @@ class Run:
     """The yardstick by step; of the frozen probe where there is no evaluation."""
     by_probe: bool
     """``held_out`` is of the frozen probe."""
+    replies: tuple[Reply, ...]
+    """Completions of held-out items, the same ones at each evaluation."""
     environment: Mapping[str, object]
     summary: Mapping[str, object]
     """Empty while the run is not finished."""
@@ -117,6 +129,7 @@ def read(folder: Path) -> Run:
         tree=ask(history),
         held_out=results,
         by_probe=by_probe,
+        replies=tuple(_replies(folder / EVAL_COMPLETIONS)),
         environment=_json(folder / ENVIRONMENT),
         summary=_json(folder / SUMMARY),
         gaps=(),
@@ -156,6 +169,29 @@ def _held_out(folder: Path, history: History) -> tuple[Results, bool]:
     return probed, bool(probed)
 
 
+def _replies(path: Path) -> Iterator[Reply]:
+    """Whole lines of eval_completions.jsonl, which need not exist."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for line_number, line in enumerate(lines[:-1], start=1):
+        try:
+            row = cast("dict[str, object]", json.loads(line))
+            said = Sample(
+                step=int(str(row["step"])),
+                objective=str(row["objective"]),
+                prompt=str(row["prompt"]),
+                completion=str(row["completion"]),
+            )
+            wanted = row.get("wanted")
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}, line {line_number}: not a completion of a held-out item ({error}); the "
+                "file was damaged or edited"
+            ) from error
+        yield Reply(said, None if wanted is None else str(wanted))
+
+
 def _json(path: Path) -> Mapping[str, object]:
     """A JSON object; empty where the file is absent."""
     if not path.exists():
@@ -191,7 +227,7 @@ def _gaps(run: Run) -> list[str]:
             "No evaluation on held-out items: before and after are of the frozen probe "
             "(fewer items, plain decoding at temperature 1)."
         )
-    if not history.samples:
+    if not history.samples and not run.replies:
         found.append("No sample completions (train.completions_per_step).")
     if not (run.folder / JOURNAL).exists():
         found.append(

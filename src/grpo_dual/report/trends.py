@@ -103,7 +103,7 @@ _GROUPS: tuple[tuple[str, str, str, tuple[Quantity, ...]], ...] = (
         "holds it.",
         (
             KL,
-            Quantity("Beta", "1", names.BETA),
+            Quantity("Beta", "coefficient of KL", names.BETA),
         ),
     ),
     (

@@ -1,7 +1,7 @@
 """The loop: prompts, rollouts, rewards, advantages, update, metrics, yardstick, checkpoint."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 
 import torch
 
@@ -162,7 +162,7 @@ def measure(
     step: int,
 ) -> None:
     """Evaluate the held-out items behind a step (0: before training) and write the result."""
-    result = evaluate(parts, progress.left_out)
+    result = evaluate(parts, progress.left_out, partial(metrics.write_reply, step))
     metrics.write_evaluation(step, result)
     doctor.note_evaluation(step, result)
     saver.rate(step, result)

@@ -7,12 +7,12 @@ import pytest
 
 import recorded_runs
 from grpo_dual.errors import DataError
-from grpo_dual.metrics.sinks import STEP_CSV
+from grpo_dual.metrics.sinks import EVAL_COMPLETIONS, STEP_CSV
 from grpo_dual.report import pictures, tables, trends
 from grpo_dual.report.marks import causes, counted, marks, timeline
 from grpo_dual.report.panels import TimePanel
 from grpo_dual.report.reading import read, read_runs
-from grpo_dual.report.samples import side_by_side
+from grpo_dual.report.samples import DIFFERENT, HELD_OUT, REPEATED, both, side_by_side
 from grpo_dual.report.settings import compared, differences, flat
 
 
@@ -22,16 +22,47 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_prompts_that_repeat_are_shown_early_beside_late(folder: Path) -> None:
+    (folder / EVAL_COMPLETIONS).unlink()
     path = folder / "completions.jsonl"
     for step, text in ((3, "first"), (5, "middle"), (50, "last")):
         recorded_runs.add_line(path, recorded_runs.completion(step, "the prompt", text))
     fairness, hallucination = side_by_side(read(folder))
-    assert fairness.repeats
-    (sides,) = fairness.sides
-    assert (sides.early.completion, sides.late.completion) == ("first", "last")
-    assert sides.same_prompt
-    assert not hallucination.repeats
-    assert all(s.early.step == 1 and s.late.step == 60 for s in hallucination.sides)
+    assert fairness.note == REPEATED
+    (asked,) = fairness.asked
+    assert [(s.who, s.sample.completion) for s in asked.said] == [
+        ("Early", "first"),
+        ("Late", "last"),
+    ]
+    assert hallucination.note == DIFFERENT
+    steps = [(a.said[0].who, a.said[0].sample.step) for a in hallucination.asked]
+    assert steps == [("Early", 1), ("Late", 60)] * 2
+
+
+def test_held_out_items_come_first_and_say_what_was_wanted(folder: Path) -> None:
+    fairness, hallucination = side_by_side(read(folder))
+    for own in (fairness, hallucination):
+        assert own.note == HELD_OUT
+        assert len(own.asked) == 4
+        for asked in own.asked:
+            assert [s.sample.step for s in asked.said] == [0, 60]
+            assert asked.wanted
+
+
+def test_two_runs_answer_the_same_prompts(tmp_path: Path, folder: Path) -> None:
+    runs = read_runs([folder, recorded_runs.demo(tmp_path / "other")])
+    fairness, _ = both(*runs)
+    assert [s.who for s in fairness.asked[0].said] == ["A: demo", "B: other"]
+    assert [s.sample.step for s in fairness.asked[0].said] == [60, 60]
+    for run in runs:
+        (run.folder / EVAL_COMPLETIONS).unlink()
+    fairness, _ = both(*read_runs([r.folder for r in runs]))
+    assert fairness.note == "Training prompts of both runs."
+
+
+def test_a_damaged_line_is_named(folder: Path) -> None:
+    recorded_runs.add_line(folder / EVAL_COMPLETIONS, {"step": 60, "objective": "fairness"})
+    with pytest.raises(DataError, match=r"eval_completions.jsonl, line 33: not a completion"):
+        read(folder)
 
 
 def test_settings_are_dotted_and_names_do_not_differ(tmp_path: Path, folder: Path) -> None:

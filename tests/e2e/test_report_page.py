@@ -147,7 +147,8 @@ def test_every_figure_is_there_drawn_and_told(
     figures = show(pages["one"], width).page.evaluate(FIGURES)
     titles = [f["title"] for f in figures]
     for wanted in (
-        "Held-out shares, before and after", "The trade-off", "Evaluated shares and axes", "Findings over steps", "Reward",
+        "Held-out shares, before and after", "The trade-off", "Findings over steps", "Reward",
+        "Evaluated shares and axes", "Evaluated bias scores (0 is none)",
         "Completion length", "Entropy", "KL to the reference", "Beta", "Gradient signal",
         "Dead groups", "Solved groups", "Conflict: cosine between the gradients",
         "fairness: judged by", "hallucination: judged by", "Evasions on answerable prompts",

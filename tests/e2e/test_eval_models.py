@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from grpo_dual.cli.main import MISTAKE, main
+from grpo_dual.cli.main import INTERRUPTED, MISTAKE, main
 from grpo_dual.metrics.sinks import EVALUATIONS, evaluations
+from grpo_dual.train import evaluating
 from short_runs import only_run
 
 DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
@@ -224,6 +225,28 @@ def test_provenance(trained: Path, both: tuple[dict[str, Any], Any]):
     assert last["adapter"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert last["device"]["type"] == "cpu"
     assert last["seconds"] > 0
+
+
+def test_an_interrupt_leaves_no_file(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    whole, calls = evaluating.evaluate, []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(evaluating, "evaluate", interrupted)
+    words = ["eval", trained, f"{trained}@0", "--only", "bbq", "--limit", 1]
+    words += ["--json", tmp_path / "out.json", "--rows", tmp_path / "rows.jsonl"]
+    assert main([str(word) for word in words]) == INTERRUPTED
+    assert "interrupted" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from grpo_dual.records.bad_rows import BadRows
 from grpo_dual.records.bbq import CATEGORIES, category_files
 from grpo_dual.records.halueval import SUBSETS, layout_files, layout_of
 from grpo_dual.records.reader import first_row
-from grpo_dual.records.strata import take_bbq, take_halueval
+from grpo_dual.records.strata import Taken, take_bbq, take_halueval
 from grpo_dual.train.sources import asked_items, bbq_splits, bbq_yardstick, halueval_splits
 from grpo_dual.types import BbqRecord, HaluEvalRecord, Record
 
@@ -137,11 +137,12 @@ def _bbq(
     if limit is not None:
         chosen, told = _some(
             chosen,
-            lambda r: f"{r.subset}/{r.names}",
-            lambda rows, n: take_bbq(rows, n, ambiguous_fraction=0.5, seed=seed).records,
+            lambda r: f"{r.subset} (names)" if r.names else r.subset,
+            lambda rows, n: take_bbq(rows, n, ambiguous_fraction=0.5, seed=seed),
+            f"{limit} of each category at most, drawn by strata with seed {seed}",
             limit,
         )
-        notes += [f"{name}: {told} of each category at most, drawn by strata with seed {seed}"]
+        notes += [f"{name}: {note}" for note in told]
     return Items(
         Questions(name, bbq=tuple(chosen)),
         source=data.path,
@@ -162,12 +163,11 @@ def _halueval(
         chosen, told = _some(
             chosen,
             lambda r: r.subset,
-            lambda rows, n: (
-                take_halueval(rows, n, subsets={rows[0].subset: 1.0}, seed=seed).records
-            ),
+            lambda rows, n: take_halueval(rows, n, subsets={rows[0].subset: 1.0}, seed=seed),
+            f"{limit} of each subset at most, drawn by strata with seed {seed}",
             limit,
         )
-        notes += [f"{name}: {told} of each subset at most, drawn by strata with seed {seed}"]
+        notes += [f"{name}: {note}" for note in told]
     return Items(
         Questions(name, halueval=tuple(asked_items(chosen, data)), rows=tuple(chosen)),
         source=data.path,
@@ -192,18 +192,19 @@ def _notes(name: str, bad: BadRows) -> list[str]:
 def _some(
     records: Sequence[R],
     kind: Callable[[R], str],
-    take: Callable[[Sequence[R], int], Sequence[R]],
+    take: Callable[[Sequence[R], int], Taken[R]],
+    words: str,
     limit: int,
-) -> tuple[list[R], str]:
-    """At most ``limit`` records of each kind, in their order; and in words how many that are."""
+) -> tuple[list[R], list[str]]:
+    """At most ``limit`` records of each kind, in their order; and what there is to say of it."""
     groups: dict[str, list[R]] = defaultdict(list)
     for record in records:
         groups[kind(record)].append(record)
-    taken = {
-        record.record_id for rows in groups.values() for record in take(rows, min(limit, len(rows)))
-    }
+    drawn = {name: take(rows, min(limit, len(rows))) for name, rows in groups.items()}
+    taken = {record.record_id for own in drawn.values() for record in own.records}
     kept = [record for record in records if record.record_id in taken]
-    return kept, f"{len(kept)} of {len(records)} items, {limit}"
+    notes = [f"{name}: {note}" for name, own in drawn.items() for note in own.notes]
+    return kept, [f"{len(kept)} of {len(records)} items, {words}", *notes]
 
 
 def _files(source: str, records: Sequence[Record]) -> tuple[Path, ...]:

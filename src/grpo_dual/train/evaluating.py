@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from grpo_dual.config.load import load_config
 from grpo_dual.config.objectives import PluginConfig
@@ -286,6 +287,8 @@ def _one(
 def _speaker(made: Plan, policy: Policy, notes: Notes) -> Speaker:
     # Transformers sets the special ids of a tokenizer at run time, where no checker sees them.
     tokenizer = cast("Tokenizer", policy.tokenizer)
+    # What is too long is measured here on purpose: without this Transformers warns of it.
+    policy.tokenizer.model_max_length = VERY_LARGE_INTEGER
     encoder = ChatEncoder(tokenizer, generation_eos_ids=policy.generation_eos_ids)
     engine = choose_engine(policy, encoder, made.rollout, notes.add)
     return Speaker(

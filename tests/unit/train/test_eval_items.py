@@ -9,10 +9,11 @@ import pytest
 
 from grpo_dual.config.load import load_config
 from grpo_dual.config.schema import RunConfig
+from grpo_dual.config.snapshot import snapshot
 from grpo_dual.errors import DataError
 from grpo_dual.records import synthetic
 from grpo_dual.train.eval_items import Split, eval_items, objectives_of
-from grpo_dual.train.evaluating import HANDOFF
+from grpo_dual.train.evaluating import HANDOFF, Request, plan
 from grpo_dual.train.objectives import build_objective
 from grpo_dual.types import BbqRecord, HaluEvalRecord, Record
 
@@ -121,6 +122,35 @@ def test_a_file_is_known_by_its_fields(data: Path, tmp_path: Path):
         copy.write_bytes((data / source).read_bytes())
         (kind,) = objectives_of(copy)
         assert kind == BOTH[number]
+
+
+def test_a_run_that_may_have_been_trained_on_the_items_is_noted(data: Path, tmp_path: Path):
+    snapshot(config(data), tmp_path / "run")
+    other = config(data).model_dump(mode="json")
+    other["objectives"]["fairness"]["data"]["split_seed"] = 1
+    (tmp_path / "other.yaml").write_text(json.dumps(other))
+    run = f"{tmp_path / 'run'}@base"
+
+    def notes(**changes: Any) -> list[str]:
+        return [n for n in plan(Request((run,), **changes)).notes if n.startswith(run)]
+
+    assert notes() == []
+    (note,) = notes(config=tmp_path / "other.yaml")
+    assert "its own held-out items are others" in note
+    (note,) = notes(split="all")
+    assert "was trained on some of these items" in note
+    # What is drawn from the training rows does not move the line.
+    other["objectives"]["fairness"]["data"] |= {"split_seed": 0, "train_samples": 5}
+    (tmp_path / "other.yaml").write_text(json.dumps(other))
+    assert notes(config=tmp_path / "other.yaml") == []
+
+
+def test_what_cannot_be_drawn_is_noted(data: Path, tmp_path: Path):
+    rows = [json.loads(line) for line in (data / "bbq" / "Age.jsonl").read_text().splitlines()]
+    _write(tmp_path / "Age.jsonl", [row for row in rows if row["context_condition"] == "ambig"])
+    only = RunConfig(objectives=objectives_of(tmp_path))
+    (found,) = eval_items(only, "all", ("fairness",), limit=4, seed=0)
+    assert any("no disambig rows" in note for note in found.notes)
 
 
 def test_what_is_not_there_is_refused(data: Path, tmp_path: Path):

@@ -25,7 +25,7 @@ from grpo_dual.config.load import load_config
 from grpo_dual.diagnosis.doctor import Watch
 from grpo_dual.diagnosis.reading import read_run
 from grpo_dual.diagnosis.tree import STEP
-from grpo_dual.metrics.health import DEAD_FRAC
+from grpo_dual.metrics.health import DEAD_FRAC, TEMPLATE_FRAC
 from grpo_dual.metrics.sinks import PROBES, STEP_CSV, SUMMARY, evaluations
 from grpo_dual.metrics.values import Fraction
 from grpo_dual.rollouts.collect import collect
@@ -88,6 +88,10 @@ class Run:
     """Objective -> BBQ accuracy (mean of both conditions), or grounded answers, of the probe."""
     dead: Mapping[str, Curve]
     """Objective -> share of groups alike and not solved."""
+    on_answerable: Mapping[str, float]
+    """Objective -> share of training completions to answerable prompts with one common start, mean
+    of the last steps. The probe's template rate counts all prompts, those too whose right answer
+    has one wording."""
     doctor: Doctored
 
 
@@ -163,6 +167,10 @@ def read(config: str, seed: int, folder: Path) -> Run:
             )
             for name in OBJECTIVES
         },
+        on_answerable={
+            name: fmean(float(row[TEMPLATE_FRAC.of(name)] or 0) for row in rows[-LAST:])
+            for name in OBJECTIVES
+        },
         doctor=doctored(folder),
     )
 
@@ -218,6 +226,7 @@ def criteria(run: Run) -> list[Criterion]:
     for name in OBJECTIVES:
         first, last = run.gold[name].values[0], run.gold[name].values[-1]
         demands: tuple[tuple[str, float, str, float], ...] = (
+            ("template rate on answerable prompts", run.on_answerable[name], "<=", 0.10),
             ("evasions on answerable items", run.evasion[name].values[-1], "<=", 0.10),
             ("gain in gold score", last - first, ">", 0.0),
         )

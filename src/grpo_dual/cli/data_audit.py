@@ -70,6 +70,10 @@ def _print(found: "Audit") -> None:
         numbers = (reply.rows, reply.median, reply.p95, reply.longest, reply.over)
         made.add_row(reply.objective, reply.items, *map(str, numbers))
     out.print(made)
+    for row in found.prompts:
+        if row.example is not None:
+            said = f"limit {row.limit}, {row.objective} {row.items}: {row.example}"
+            out.print(said, markup=False, highlight=False, soft_wrap=True)
     for note in _notes(found):
         out.print(note, markup=False, highlight=False, soft_wrap=True)
 

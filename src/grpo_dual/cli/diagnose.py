@@ -6,6 +6,7 @@ from grpo_dual.diagnosis.bands import bands
 from grpo_dual.diagnosis.doctor import diagnose
 from grpo_dual.diagnosis.foreign import read_csv
 from grpo_dual.diagnosis.history import History
+from grpo_dual.diagnosis.journal import acted
 from grpo_dual.diagnosis.needs import missing
 from grpo_dual.diagnosis.page import as_json, page
 from grpo_dual.diagnosis.reading import read_run
@@ -35,7 +36,8 @@ def diagnose_run(path: Path, *, json: bool) -> int:
     lacks = [m.says for m in missing(history)]
     write = as_json if json else page
     stages = bands(history) if history.own else ()
-    print(write(found, ask(history), stages, missing=lacks))
+    remedies = acted(path) if history.own else ()
+    print(write(found, ask(history), stages, missing=lacks, acted=remedies))
     return ACT if found.worst is Severity.ACT else OK
 
 

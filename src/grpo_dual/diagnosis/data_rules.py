@@ -114,8 +114,11 @@ def wrong_chat_template(history: History, objective: str) -> Iterator[Finding]:
         return
     forced = history.number("rollout.sampling.min_new_tokens") or 0
     templates = [history.of(health.TEMPLATE_FRAC, o).first(1) or 0.0 for o in history.objectives]
+    evades = [history.of(names.EVASION_ANSWERABLE, o).first(1) or 0.0 for o in history.objectives]
     if forced > LIMITS.min_new_tokens or max(templates) >= LIMITS.template:
         return
+    if max(evades) >= LIMITS.evasion:
+        return  # it was asked in a form that it knows: it declines
     unparsed = history.of(health.UNPARSED_FRAC, objective).first(1)
     named = zip(history.objectives, starts, strict=True)
     yield finding(
@@ -199,6 +202,8 @@ def starved_objective(history: History, objective: str) -> Iterator[Finding]:
     """One objective hardly counts: by weight, by prompts, or by tokens."""
     if len(history.objectives) < 2 or len(history) < 3:
         return
+    if history.number(f"objectives.{objective}.weight") == 0:
+        return  # it is only watched, on purpose
     even = 1 / len(history.objectives)
     weight = history.of(names.WEIGHT, objective).last(5)
     prompts = {

@@ -53,6 +53,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "kl-runaway": ("entropy-collapse", "entropy-rise", "reward-hacking"),
     "pays-for-filler": (
         "template-collapse", "entropy-collapse", "reward-hacking", "length-hacking",
+        "learning-rate", "dead-rewards", "kl-runaway",
     ),
     "length-hacking": (
         "completion-truncation", "reward-hacking", "entropy-collapse", "pays-for-filler",
@@ -63,9 +64,11 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         "parser-mismatch",
     ),
     "cancelling-rewards": ("dead-rewards", "reward-hacking", "pays-for-filler"),
-    "condition-imbalance": ("reward-hacking", "template-collapse"),
+    "condition-imbalance": ("reward-hacking", "template-collapse", "pays-for-filler"),
     "gradient-conflict": ("reward-hacking", "length-hacking", "pays-for-filler"),
     "starved-objective": ("length-hacking",),
+    "entropy-collapse": ("dead-rewards",),
+    "parser-mismatch": ("dead-rewards",),
     "template-collapse": (
         "entropy-collapse", "kl-runaway", "learning-rate", "dead-rewards", "pays-for-filler",
         "reward-hacking", "parser-mismatch", "length-hacking",
@@ -77,6 +80,9 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "noisy-general": ("length-hacking", "reward-hacking", "parser-mismatch", "starved-objective"),
 }  # fmt: skip
 """Cause -> symptoms that it brings: with the cause found, these say nothing new."""
+_SAMPLING = frozenset({"forced-length", "sampling-mismatch", "wrong-chat-template"})
+_SEEN_LATE = frozenset({"stale-adapter"})
+"""Causes that only the run's end makes certain, when their symptoms have long been there."""
 _OVER = 0.8
 """Of the confidence of what no longer holds."""
 _ORDER = {Severity.ACT: 0, Severity.WARN: 1, Severity.NOTE: 2}
@@ -88,6 +94,10 @@ class Diagnosis:
 
     findings: tuple[Finding, ...]
     """Those that hold and those that are over, ranked."""
+    rows: int | None = None
+    """Steps that were looked at; None where nobody counted."""
+    ended: str | None = None
+    """The error that stopped the run."""
 
     @property
     def present(self) -> tuple[Finding, ...]:
@@ -104,10 +114,10 @@ def examine(history: History) -> tuple[Finding, ...]:
     """What the rules find in a history as it ends, ranked."""
     rules = RULES if history.own else FOREIGN_RULES
     found = [f for rule in rules for name in history.objectives for f in rule(history, name)]
-    return rank(replace(f, patch=_changes(f.patch, history)) for f in found)
+    return rank(replace(f, patch=changes(f.patch, history)) for f in found)
 
 
-def _changes(patch: Mapping[str, object], history: History) -> dict[str, object]:
+def changes(patch: Mapping[str, object], history: History) -> dict[str, object]:
     """Of a patch what is not set so already: a remedy that changes nothing is none.
 
     Without a configuration nothing: a patch is relative to what is set. The sentence stands.
@@ -133,6 +143,8 @@ class Watch:
         self._before = tuple(before)
         self._found: dict[tuple[str, str | None], Finding] = {}
         self._step = 0
+        self._rows = 0
+        self._ended: str | None = None
 
     def see(self, history: History) -> tuple[Finding, ...]:
         """Ask the rules behind the last step of ``history``.
@@ -141,6 +153,7 @@ class Watch:
             What is new, or graver than before.
         """
         self._step = history.steps[-1] if history.steps else 0
+        self._rows, self._ended = len(history), history.ended
         fresh: list[Finding] = []
         for new in examine(history):
             old = self._found.get(key(new))
@@ -157,7 +170,8 @@ class Watch:
         """All that was found, ranked."""
         found = self._found.values()
         dated = [replace(f, until=None) if f.until == self._step else f for f in found]
-        return Diagnosis(rank(merge([*map(self._by_now, self._before), *dated])))
+        findings = rank(merge([*map(self._by_now, self._before), *dated]))
+        return Diagnosis(findings, self._rows, self._ended)
 
     def _by_now(self, predicted: Finding) -> Finding:
         """A finding of the pre-flight, as far as it still speaks for itself."""
@@ -210,8 +224,9 @@ def explanation(found: Finding, among: Iterable[Finding]) -> Finding | None:
     """The cause that brings ``found``, if one of ``among`` does.
 
     A cause asks for action itself, and explains only what was found with it or later, or by the
-    pre-flight. Of two that
-    may bring each other and were found at the same step, the surer one is the cause.
+    pre-flight. Of two that may bring each other and were found at the same step, the surer one is
+    the cause. What the pre-flight found wrong with the rewards is set so in the configuration:
+    nothing about sampling brings it.
     """
     causes = (
         cause
@@ -219,13 +234,22 @@ def explanation(found: Finding, among: Iterable[Finding]) -> Finding | None:
         if cause.severity is Severity.ACT
         and cause.code != found.code
         and found.code in EXPLAINS.get(cause.code, ())
+        and not (cause.code in _SAMPLING and _set_so(found))
         and (cause.objective is None or found.objective in (None, cause.objective))
         and _came_first(cause, found)
     )
     return max(causes, key=lambda f: f.confidence, default=None)
 
 
+def _set_so(found: Finding) -> bool:
+    """A fault of the rewards that the pre-flight scored before any completion was drawn."""
+    graded = found.step is None and found.severity is Severity.ACT
+    return graded and found.code in ("pays-for-filler", "dead-rewards")
+
+
 def _came_first(cause: Finding, found: Finding) -> bool:
+    if cause.code in _SEEN_LATE:
+        return True
     mutual = cause.code in _brings(found.code)
     if found.step is None and not mutual:
         return True  # the pre-flight saw a trace of what only the run makes certain

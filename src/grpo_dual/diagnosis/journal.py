@@ -11,6 +11,9 @@ from grpo_dual.metrics.sinks import write_atomically
 from grpo_dual.types import Finding, Severity
 
 JOURNAL = "doctor.jsonl"
+ACTS = "acts"
+ACT = "act.json"
+"""``acts/1/act.json``: the first remedy that was applied (train/acts.py writes it)."""
 Phase = Literal["preflight", "run"]
 """When it was found: before step 0, or in the run."""
 
@@ -44,6 +47,28 @@ def before_the_run(folder: Path) -> tuple[Finding, ...]:
         DataError: The file was damaged.
     """
     return tuple(finding(row) for row in _rows(folder / JOURNAL) if row["phase"] == "preflight")
+
+
+def acted(folder: Path) -> tuple[str, ...]:
+    """Remedies that the doctor applied to a run, a line each; undone ones are told as such.
+
+    Raises:
+        DataError: A record of one was damaged.
+    """
+    told: list[str] = []
+    places = [p for p in (folder / ACTS).glob("*") if p.name.isdecimal()]
+    for place in sorted(places, key=lambda p: int(p.name)):
+        path = place / ACT
+        try:
+            act = cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+            patch = ", ".join(f"{key} {json.dumps(value)}" for key, value in act["patch"].items())
+            line = f"The doctor acted on {act['code']} behind step {act['at']}: {patch}"
+            told.append(line + (" (undone)." if act["undone"] else "; --undo takes it back."))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{path}: no record of a remedy ({error}); the file was damaged or edited"
+            ) from error
+    return tuple(told)
 
 
 def cut(folder: Path, step: int) -> None:

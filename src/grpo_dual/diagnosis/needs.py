@@ -169,11 +169,23 @@ def _lacks(need: Need, history: History) -> tuple[str, ...]:
     return (*columns, *(beside if not history.config else []))
 
 
+_AT_TIMES = frozenset(
+    (health.VERDICT_CONFLICT, health.EVASION_PAY, health.LENGTH_COR, health.GENERAL_FRAC,
+     names.JUDGES_AGREEMENT)
+)  # fmt: skip
+"""Empty where there is nothing to measure: no equal completions, say, or no evasion in a group."""
+
+
 def _has(metric: _Metric, history: History) -> bool:
+    """Is there a column, with a value in it?"""
     if isinstance(metric, RunMetric):
-        return metric.key in history.columns
-    wanted = [o for o in history.objectives if not history.own or metric.only in (None, o)]
-    return any(metric.of(o) in history.columns for o in wanted)
+        keys = [metric.key]
+    else:
+        wanted = [o for o in history.objectives if not history.own or metric.only in (None, o)]
+        keys = [metric.of(o) for o in wanted]
+    if metric in _AT_TIMES or not history.steps:
+        return any(key in history.columns for key in keys)
+    return any(history.column(key) for key in keys)
 
 
 def _name(metric: _Metric, history: History) -> str:

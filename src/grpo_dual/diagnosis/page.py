@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from grpo_dual.diagnosis.bands import Band
+from grpo_dual.diagnosis.control import PERSISTENCE
 from grpo_dual.diagnosis.doctor import Diagnosis, borne_out, explanation
 from grpo_dual.diagnosis.remedies import AFRESH, Prescription
 from grpo_dual.diagnosis.tree import Tree
@@ -19,12 +20,25 @@ _MARK = {Severity.ACT: "ACT ", Severity.WARN: "WARN", Severity.NOTE: "NOTE"}
 
 
 def page(
-    diagnosis: Diagnosis, tree: Tree | None, bands: Sequence[Band], *, missing: Sequence[str] = ()
+    diagnosis: Diagnosis,
+    tree: Tree | None,
+    bands: Sequence[Band],
+    *,
+    missing: Sequence[str] = (),
+    acted: Sequence[str] = (),
 ) -> str:
-    """The whole page: findings first, then the tree, then the hand-off's bands."""
+    """The whole page: findings first, then the tree, then the hand-off's bands.
+
+    Args:
+        diagnosis: What was found.
+        tree: The step-20 tree.
+        bands: The hand-off's.
+        missing: Causes that could not be looked for, a line each.
+        acted: Remedies that the doctor applied to the run, a line each.
+    """
     shown = [f for f in diagnosis.findings if borne_out(f)]
     causes = [f for f in shown if explanation(f, diagnosis.findings) is None]
-    parts = [summary(diagnosis), *(paragraph(f) for f in causes)]
+    parts = [summary(diagnosis, missing=missing), *acted, *(paragraph(f) for f in causes)]
     symptoms = list(_symptoms(shown))
     if symptoms:
         parts.append("Explained by what stands above:\n" + "\n".join(symptoms))
@@ -39,6 +53,8 @@ def page(
         )
     if tree is not None:
         parts.append(tree_text(tree))
+        if tree.remedies and diagnosis.worst is Severity.ACT:
+            parts.append("Change first what stands on top: the tree knows of no causes.")
     if bands:
         parts.append("\n".join(_bands(bands)))
     if missing:
@@ -54,9 +70,19 @@ def _symptoms(findings: Sequence[Finding]) -> Iterator[str]:
             yield _wrapped(f"{title(found)}, by {title(cause)}: {evidence}", "- ")
 
 
-def summary(diagnosis: Diagnosis) -> str:
-    """One line."""
-    present = diagnosis.present
+def summary(diagnosis: Diagnosis, *, missing: Sequence[str] = ()) -> str:
+    """One line; where the run was stopped by an error, the error before it.
+
+    Args:
+        diagnosis: What was found.
+        missing: Causes that could not be looked for.
+    """
+    said = _summary(diagnosis, missing)
+    return f"Stopped: {_plain(diagnosis.ended)}\n{said}" if diagnosis.ended else said
+
+
+def _summary(diagnosis: Diagnosis, missing: Sequence[str]) -> str:
+    present, rows = diagnosis.present, diagnosis.rows
     acts = [f for f in present if f.severity is Severity.ACT]
     if acts:
         first, brought = acts[0], ""
@@ -65,10 +91,20 @@ def summary(diagnosis: Diagnosis) -> str:
         more = f", and {len(present) - 1} more" if len(present) > 1 else ""
         return f"Change this first: {title(first)}{brought}{more}."
     if present:
-        return f"Nothing has to be changed; worth a look: {', '.join(title(f) for f in present)}."
+        return f"Nothing is sure enough to act on; look at {', '.join(title(f) for f in present)}."
+    if rows == 0:
+        return "Nothing can be said: there is no step yet."
+    if rows is not None and rows < PERSISTENCE:
+        steps = "1 step" if rows == 1 else f"{rows} steps"
+        return f"Too early to say: {steps} so far, and most rules ask for {PERSISTENCE} in a row."
     over = [title(f) for f in diagnosis.findings if borne_out(f)]
     if over:
         return f"Healthy now. Over: {', '.join(over)}."
+    if diagnosis.ended:
+        return "No rule knows why."
+    if missing:
+        causes = "1 cause" if len(missing) == 1 else f"{len(missing)} causes"
+        return f"Healthy as far as was measured; {causes} could not be looked for (below)."
     return "Healthy: no rule found anything."
 
 
@@ -122,12 +158,21 @@ def yaml_lines(patch: Mapping[str, object]) -> list[str]:
 
 
 def as_json(
-    diagnosis: Diagnosis, tree: Tree | None, bands: Sequence[Band], *, missing: Sequence[str] = ()
+    diagnosis: Diagnosis,
+    tree: Tree | None,
+    bands: Sequence[Band],
+    *,
+    missing: Sequence[str] = (),
+    acted: Sequence[str] = (),
 ) -> str:
     """The same for scripts."""
     worst = diagnosis.worst
     document = {
         "worst": None if worst is None else str(worst),
+        "summary": summary(diagnosis, missing=missing),
+        "steps": diagnosis.rows,
+        "stopped": diagnosis.ended,
+        "acted": list(acted),
         "findings": [finding_document(f) for f in diagnosis.findings],
         "tree": None if tree is None else _tree_document(tree),
         "bands": [

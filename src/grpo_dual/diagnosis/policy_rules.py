@@ -1,5 +1,6 @@
 """Causes that lie in the policy and its optimisation."""
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -187,12 +188,13 @@ def learning_rate(history: History, objective: str) -> Iterator[Finding]:
     largest = max(jumps, default=0.0)
     set_to = history.number("train.optimizer.learning_rate")
     rate = (history.run(names.LEARNING_RATE).last(3) if set_to is None else set_to) or 0.0
-    if largest < LIMITS.kl_jump:
-        return
     thrown = sum(1 for j in jumps if abs(j) >= LIMITS.kl_jump)
-    if thrown < 2:
-        return
     unparsed, right = (history.of(m, objective) for m in (health.UNPARSED_FRAC, health.RIGHT_FRAC))
+    fell = (right.last(5) or 0.0) < (right.first(5) or 0.0) - 0.05
+    # One leap is enough where it cost right answers.
+    leapt = largest >= LIMITS.kl_leap and fell
+    if not leapt and (largest < LIMITS.kl_jump or thrown < 2):
+        return
     if (right.last(5) or 0.0) > (right.first(5) or 0.0) + 0.05:
         return  # wide steps that lead where they should
     entropy, start = history.of(names.ENTROPY, objective), baseline_entropy(history, objective)
@@ -203,7 +205,7 @@ def learning_rate(history: History, objective: str) -> Iterator[Finding]:
         "Single updates throw the policy far from where it was: the learning rate is too high.",
         [
             f"KL to the reference jumps by up to {show(largest)} nats per token within a step "
-            f"({thrown} jumps of {LIMITS.kl_jump} or more), learning rate {rate:g}",
+            f"({thrown} of {LIMITS.kl_jump} or more, up or down), learning rate {rate:g}",
             f"entropy {show(start)} at the start, {show(entropy.last(3))} now",
             f"unparsed {percent(unparsed.last(3))}, right {percent(right.first(5))} at the start, "
             f"{percent(right.last(5))} now",
@@ -212,6 +214,34 @@ def learning_rate(history: History, objective: str) -> Iterator[Finding]:
         confidence=0.85 if largest > 1 or rate >= 1e-2 else 0.6,
         patch=_slower(history, 10),
         samples=history.pick(objective),
+    )
+
+
+def clipping(history: History, objective: str) -> Iterator[Finding]:
+    """Updates on the same completions lead far from the policy that drew them."""
+    if objective != history.objectives[0]:
+        return
+    clipped = history.run(names.CLIP_FRAC)
+    severity = above(clipped, warn=LIMITS.clipped_warn, act=LIMITS.clipped)
+    if severity is None:
+        return
+    updates = history.number("train.num_iterations") or 1
+    patch = _slower(history, 4)
+    yield finding(
+        "learning-rate",
+        None,
+        severity,
+        "Much of each update is clipped away: the policy leaves the completions' region within one "
+        "batch.",
+        [
+            f"clipped tokens {percent(clipped.last(3))} (warn above {percent(LIMITS.clipped_warn)},"
+            f" act above {percent(LIMITS.clipped)})",
+            f"updates a batch {updates:.0f}"
+            + (": with one none can be clipped, log-probs disagree" if updates == 1 else ""),
+        ],
+        "Lower the learning rate, or use each batch in fewer updates.",
+        confidence=0.6,
+        patch=patch,
     )
 
 
@@ -233,8 +263,14 @@ def kl_runaway(history: History, objective: str) -> Iterator[Finding]:
     free = bool(history.config) and not adaptive and first < LIMITS.held
     right = history.of(health.RIGHT_FRAC, objective)
     chosen = bool(history.config) and not adaptive and not free
+    # A constant beta asks for no target: what it costs is seen when right answers fall, or when KL
+    # is beyond what any target would be and has brought nothing.
+    far = above(kl, warn=LIMITS.kl_absolute, act=LIMITS.kl_absolute) is not None
+    paid = _rising(right.first(5), right.last(5), by=0.05) or solved(history, objective)
     if chosen and right and not _rising(right.last(5), right.first(5), by=0.05):
-        return  # a constant beta asks for no target; what it costs is seen when right answers fall
+        if not far or paid:
+            return
+        severity = Severity.ACT
     yield finding(
         "kl-runaway",
         objective,
@@ -303,9 +339,11 @@ def numerics(history: History, objective: str) -> Iterator[Finding]:
     fp32 = history.setting("model.dtype") == "float32"
     stopped = history.ended is not None and _NOT_FINITE in history.ended
     coarse = fp32 and in_a_row(gap, lambda g: g > LIMITS.gap)
-    if skipped < LIMITS.skipped and not stopped and not coarse:
+    broken = _impossible(history)
+    if skipped < LIMITS.skipped and not stopped and not coarse and not broken:
         return
-    severity = Severity.ACT if stopped or skipped >= 3 or coarse else Severity.WARN
+    grave = stopped or skipped >= 3 or coarse or bool(broken)
+    severity = Severity.ACT if grave else Severity.WARN
     norm = history.run(names.GRAD_NORM)
     yield finding(
         "numerics",
@@ -315,6 +353,7 @@ def numerics(history: History, objective: str) -> Iterator[Finding]:
         if coarse
         else "Losses or gradients overflow, and their updates are left out.",
         [
+            *broken,
             f"{skipped:.0f} of {len(history)} updates were left out",
             f"largest difference of the sampler's and the trainer's log-probs {show(gap.last(3))} "
             f"(fp32 allows {LIMITS.gap:g})",
@@ -327,6 +366,23 @@ def numerics(history: History, objective: str) -> Iterator[Finding]:
         confidence=0.9,
         patch={} if fp32 else {"model.dtype": "float32"},
     )
+
+
+def _impossible(history: History) -> list[str]:
+    """Values that no sound run has: not finite, or a negative mean of k3, which never is."""
+    found: list[str] = []
+    for objective in history.objectives:
+        for metric in (names.KL, names.ENTROPY, names.REWARD_MEAN):
+            series = history.of(metric, objective)
+            if in_a_row(series, lambda v: not math.isfinite(v)):
+                found.append(f"{metric.of(objective)} is {show(series.known[-1])} in three rows")
+        kl = history.of(names.KL, objective)
+        if in_a_row(kl, lambda v: v < -_MOVING):
+            found.append(f"{names.KL.of(objective)} is negative, which a mean of k3 never is")
+    for metric in (names.LOSS, names.GRAD_NORM):
+        if in_a_row(history.run(metric), lambda v: not math.isfinite(v)):
+            found.append(f"{metric.key} is not finite in three rows")
+    return found
 
 
 def stale_adapter(history: History, objective: str) -> Iterator[Finding]:
@@ -385,6 +441,7 @@ RULES = (
     forced_length,
     sampling_mismatch,
     learning_rate,
+    clipping,
     kl_runaway,
     kl_frozen,
     numerics,

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import correlation, fmean
 
+from grpo_dual.config.objectives import FairnessRewardConfig, HallucinationRewardConfig
 from grpo_dual.diagnosis.grading import grade
 from grpo_dual.prompts.truncation import kind_of
 from grpo_dual.rewards.evasion import PHRASES
@@ -40,6 +41,12 @@ _FEWEST = 5
 _WARN, _ACT = 0.5, 0.75
 _AMBIGUOUS_WARN = 0.9
 _MIXED_WARN, _MIXED_ACT = 0.75, 0.9
+_TABLE_KEYS = {
+    "FairnessRewardConfig": ("right", "ambiguous_evasion", "disambiguated_unknown", "wrong"),
+    "HallucinationRewardConfig": (
+        "grounded", "abstains", "hallucinated", "detect_right", "detect_wrong",
+    ),
+}  # fmt: skip
 _CUSTOM = "custom:"
 _BY_LENGTH = 0.8
 """Correlation of length and reward over the probes from which length is what is paid."""
@@ -171,12 +178,25 @@ def _of_kind(
     remedy, patch = _mend(objective, rows, means, name, custom_rewards)
     lengthy = _length_correlation(rows)
     by_length = lengthy is not None and lengthy >= _BY_LENGTH
+    # Nothing pays more than anything else: no filler is to blame.
+    flat = len({round(mean, 6) for mean in means.values()}) == 1
+    cancels = flat and any(e.own != rows[0].own for e in rows)
+    if cancels:
+        remedy = "The user's rewards take back what the table pays: leave them out, or change them."
+        patch = {f"objectives.{objective}.custom_rewards": list[object]()}
+    code = "cancelling-rewards" if cancels else "dead-rewards" if flat else "pays-for-filler"
     return Finding(
-        code="length-hacking" if by_length else "pays-for-filler",
+        code="length-hacking" if by_length else code,
         objective=objective,
         severity=grade(even, act=_ACT, warn=_WARN) if answerable else Severity.WARN,
         says=(
-            f"On {kind} items {name} earns {value:+.2f}: a policy that is right in less than "
+            f"On {kind} items every completion earns {value:+.2f}, right or wrong: advantages will "
+            "be 0."
+            if flat
+            else f"On {kind} items {name} earns {value:+.2f} and a right answer no more than a "
+            "wrong one: the policy learns to say that instead of answering."
+            if means[RIGHT] <= means[WRONG]
+            else f"On {kind} items {name} earns {value:+.2f}: a policy that is right in less than "
             f"{min(even, 1):.0%} of its answers learns to say that instead."
             + (
                 f" What is paid is length: over all probes its correlation with the reward is "
@@ -186,8 +206,8 @@ def _of_kind(
             )
         ),
         evidence=(
-            ", ".join(f"{probe} {mean:+.2f}" for probe, mean in means.items()),
-            f"means over {records} records, length shaping apart",
+            f"{kind}: " + ", ".join(f"{probe} {mean:+.2f}" for probe, mean in means.items()),
+            f"means over {records} records of a kind, length shaping apart",
         ),
         confidence=0.85,
         remedy=remedy,
@@ -216,14 +236,18 @@ def _mend(
     parts = [e.parts for e in rows if e.probe == filler]
     paid = {c: fmean(p.get(c, 0.0) for p in parts) for c in custom_rewards}
     own = _best_filler(_means(rows, own=True)[kind_of(record)])
-    if paid and max(paid.values()) > 0 and (own is None or own[2] < _WARN):
+    table = _table(objective, record) if _pays_right_no_more(rows) else {}
+    if paid and max(paid.values()) > 0 and (own is None or own[2] < _WARN or table):
         guilty = max(paid, key=lambda c: paid[c])
         others = [entry for part, entry in custom_rewards.items() if part != guilty]
         return (
             f"The user's reward {guilty.removeprefix(_CUSTOM)} pays for it "
-            f"({paid[guilty]:+.2f}): let it pay for what is right only, or leave it out.",
-            {f"{where}.custom_rewards": others},
+            f"({paid[guilty]:+.2f}): let it pay for what is right only, or leave it out."
+            + (" And let the table pay right answers more than wrong ones." if table else ""),
+            {f"{where}.custom_rewards": others, **table},
         )
+    if table:
+        return "Let the table pay right answers more than wrong ones.", table
     low, high = means[WRONG], means[RIGHT]
     if filler not in DECLINES:
         return "Make wrong answers cost more than saying nothing, or right ones earn more.", {}
@@ -241,6 +265,21 @@ def _mend(
     return "Pay declining nearer to a wrong answer than to a right one.", {
         f"{where}.reward.{key}": value
     }
+
+
+def _pays_right_no_more(rows: Sequence[Earned]) -> bool:
+    """Without the user's rewards, is a right answer worth no more than a wrong one?"""
+    means = _means(rows, own=True)[kind_of(rows[0].record)]
+    return means[RIGHT] <= means[WRONG]
+
+
+def _table(objective: str, record: Record) -> dict[str, object]:
+    """The shipped reward table, as a patch."""
+    shipped = (
+        FairnessRewardConfig() if isinstance(record, BbqRecord) else HallucinationRewardConfig()
+    )
+    keys = _TABLE_KEYS[type(shipped).__name__]
+    return {f"objectives.{objective}.reward.{key}": getattr(shipped, key) for key in keys}
 
 
 def _mixture(

@@ -142,6 +142,8 @@ def starved_objective(
     """
     found: list[Finding] = []
     for name, weight in weights.items():
+        if scales[name][0] == 0:
+            continue  # it is only watched, on purpose
         if weight < _FEW:
             others = [w * s for other, (w, s) in scales.items() if other != name]
             equal = round(sum(others) / len(others) / scales[name][1], 3) if others else 1.0

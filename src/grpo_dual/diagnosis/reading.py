@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
@@ -32,7 +33,7 @@ def read_run(folder: Path) -> History:
             "that `grpo-dual train` made, or a CSV file of metrics."
         )
     header, rows = read_table(path) if path.exists() else ((), [])
-    steps = tuple(int(row.get("step") or i + 1) for i, row in enumerate(rows))
+    steps = tuple(_step(path, i, row) for i, row in enumerate(rows))
     columns = {key: tuple(row[key] for row in rows) for key in header if key != "step"}
     results, probes = (
         cast("dict[int, Mapping[str, Mapping[str, object]]]", evaluations(folder / name))
@@ -49,6 +50,17 @@ def read_run(folder: Path) -> History:
         ended=_stopped(folder / STOPPED),
         before=before_the_run(folder),
     )
+
+
+def _step(path: Path, place: int, row: Mapping[str, Value]) -> int:
+    """The number of a row; its place where the cell is empty."""
+    value = row.get("step")
+    if value is not None and not math.isfinite(value):
+        raise DataError(
+            f"{path}, row {place + 1}: step is {value}; the file was damaged or edited. Restore "
+            "the number, or delete the row."
+        )
+    return int(value or place + 1)
 
 
 def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, Value]]]:

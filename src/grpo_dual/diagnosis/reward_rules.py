@@ -40,6 +40,59 @@ def dead_rewards(history: History, objective: str) -> Iterator[Finding]:
     )
 
 
+def dead_groups(history: History, objective: str) -> Iterator[Finding]:
+    """Most groups earn one and the same, and it is not the best: nothing is learnt from them."""
+    dead = history.of(health.DEAD_FRAC, objective)
+    act = in_a_row(dead, lambda d: d > LIMITS.dead, rows=5)
+    if not act and not in_a_row(dead, lambda d: d > LIMITS.dead_warn, rows=5):
+        return
+    twins = history.of(health.DUPLICATE_FRAC, objective).last(5) or 0.0
+    right = history.of(health.RIGHT_FRAC, objective).last(5) or 0.0
+    own = f"objectives.{objective}"
+    says, remedy, patch = (
+        "Nearly every group is dead: its completions earn the same, so advantages are 0.",
+        f"Look at the parts of the reward: none tells these completions apart ({own}.reward).",
+        {},
+    )
+    if right <= 0.02:
+        says = (
+            "Nothing is right, so all completions of a group earn the same: advantages are 0 and "
+            "nothing can be learnt from them."
+        )
+        remedy = (
+            "Warm up by supervised steps until some completions are right, or train on easier "
+            "items; if the samples do look right, the parser or the gold is wrong."
+        )
+        steps = history.number("sft.steps")
+        patch = {} if steps is None else {"sft.steps": max(50, int(2 * steps))}
+    elif twins > 0.9:
+        says = (
+            "The completions of a group are the same text, so they earn the same: advantages are 0 "
+            "and nothing can be learnt from them."
+        )
+        remedy = (
+            "Go back to a checkpoint in which the candidates of a prompt still differ; rewards "
+            "cannot rescue a policy that says one thing."
+        )
+    yield finding(
+        "dead-rewards",
+        objective,
+        Severity.ACT if act else Severity.WARN,
+        says,
+        [
+            f"dead groups {percent(dead.last(5))} of the last 5 steps (warn above "
+            f"{percent(LIMITS.dead_warn)}, act above {percent(LIMITS.dead)}; solved ones are not "
+            "counted)",
+            f"right {percent(right)}, equal completions within a group {percent(twins)}",
+            f"gradient signal {show(history.of(names.GRADIENT_SIGNAL, objective).last(5))}",
+        ],
+        remedy,
+        confidence=0.7,
+        patch=patch,
+        samples=history.pick(objective),
+    )
+
+
 def cancelling_rewards(history: History, objective: str) -> Iterator[Finding]:
     """Parts spread, their sum does not."""
     parts, total = history.of(health.PART_STD, objective), history.of(names.REWARD_STD, objective)
@@ -213,8 +266,8 @@ def reward_hacking(history: History, objective: str) -> Iterator[Finding]:
         "Reward rises while right answers fall: the policy has found something else that is paid.",
         [
             f"reward {show(reward.first(5))} at the start, {show(reward.last(5))} now",
-            f"right {percent(right.first(5))} at the start, {percent(right.last(5))} now; held out "
-            + " -> ".join(show(h) for h in held_out),
+            f"right {percent(right.first(5))} at the start, {percent(right.last(5))} now",
+            *(["held out " + " -> ".join(show(h) for h in held_out)] if held_out else []),
             f"covariance with the advantage: task {show(task)}, other parts {show(other)}",
         ],
         "Look at the part with the largest covariance: it pays for something that is not wanted.",
@@ -284,6 +337,7 @@ def _without_custom(history: History, objective: str) -> dict[str, object]:
 
 RULES = (
     dead_rewards,
+    dead_groups,
     cancelling_rewards,
     judge_outage,
     judge_noise,

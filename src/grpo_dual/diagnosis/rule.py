@@ -30,6 +30,12 @@ class Thresholds:
     """Share of evasions on answerable prompts, beside a template."""
     dead: float = 0.8
     """Share of dead groups."""
+    dead_warn: float = 0.5
+    clipped: float = 0.2
+    """Share of clipped tokens with several updates a batch; with one it is 0 by construction."""
+    clipped_warn: float = 0.05
+    kl_leap: float = 1.0
+    """Nats per token gained within one step, from which one such step is enough."""
     cut_warn: float = 0.1
     """Share of prompts or completions that are cut."""
     cut_act: float = 0.25

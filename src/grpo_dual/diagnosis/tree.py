@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from grpo_dual.config.doctoring import TreeConfig
 from grpo_dual.diagnosis.control import full_batch_reliability
 from grpo_dual.diagnosis.history import History
-from grpo_dual.diagnosis.rule import percent, show
+from grpo_dual.diagnosis.rule import LIMITS, percent, show
 from grpo_dual.metrics import health, names
 
 STEP = 20
@@ -73,14 +73,17 @@ def ask(history: History, limits: TreeConfig | None = None) -> Tree | None:
     """The tree on the first 20 steps of a run.
 
     Returns:
-        None before any step, or when evasion and groups were not measured.
+        None before step 5, whose start would be its end, or when evasion was not measured.
     """
     limits = limits or TreeConfig()
     first = history.until(STEP)
-    if not first.steps or not any(first.of(names.EVASION_ANSWERABLE, o) for o in first.objectives):
+    if len(first) < WINDOW or not any(
+        first.of(names.EVASION_ANSWERABLE, o) for o in first.objectives
+    ):
         return None
     branches = tuple(_branch(first, o, limits) for o in first.objectives)
-    verdict, letters = _verdict({b.objective: b.recovered for b in branches})
+    general = bool(history.number("objectives.hallucination.data.subsets.general"))
+    verdict, letters = _verdict({b.objective: b.recovered for b in branches}, general=general)
     remedies = tuple(_remedy(history, letter) for letter in letters)
     return Tree(first.steps[-1], branches, verdict, remedies)
 
@@ -128,13 +131,19 @@ def _branch(first: History, objective: str, limits: TreeConfig) -> Branch:
     return Branch(objective, tuple(criteria))
 
 
-def _verdict(recovered: Mapping[str, bool]) -> tuple[str, tuple[str, ...]]:
+def _verdict(recovered: Mapping[str, bool], *, general: bool) -> tuple[str, tuple[str, ...]]:
     """The hand-off's table; runs with other objectives are told which ones are weak."""
     weak = [name for name, well in recovered.items() if not well]
     if not weak:
         return "all objectives have recovered: go on to 100 to 200 steps", ()
     if set(recovered) == {"fairness", "hallucination"}:
         if weak == ["hallucination"]:
+            if not general:
+                return (
+                    "hallucination alone is weak, and the general subset, whose noise the hand-off "
+                    "suspects then, is not drawn: contrastive pairs (B2)",
+                    ("B2",),
+                )
             return (
                 "noise in the general subset dominates: filter it (B1) or lower its weight (B3), "
                 "then contrastive pairs (B2)",
@@ -174,15 +183,25 @@ def _remedy(history: History, name: str) -> Remedy:
     if name == "B3":
         return Remedy(
             "B3",
-            "Lower the weight of general." if general else "General is not drawn already.",
-            {f"{data}.subsets.general": general / 2} if general else {},
+            "Lower the weight of general.",
+            {f"{data}.subsets.general": general / 2},
         )
-    limit = history.number("rollout.max_prompt_tokens") or 0
-    return Remedy(
-        "B4",
-        "Raise the prompt limit and draw both conditions alike.",
-        {
-            **({"rollout.max_prompt_tokens": int(2 * limit)} if limit else {}),
-            "objectives.fairness.data.ambiguous_fraction": 0.5,
-        },
+    return _b4(history)
+
+
+def _b4(history: History) -> Remedy:
+    """Truncation and the sampling ratio: what was measured of either, and what mends it."""
+    cut = {o: history.of(names.TRUNC_FRAC, o).last(WINDOW) for o in history.objectives}
+    ambiguous = history.of(health.AMBIGUOUS_FRAC, "fairness").last(WINDOW)
+    told = (
+        f"Prompts cut: {', '.join(f'{o} {percent(share)}' for o, share in cut.items())}; ambiguous "
+        f"among BBQ's {percent(ambiguous)}. "
     )
+    patch: dict[str, object] = {}
+    limit = history.number("rollout.max_prompt_tokens")
+    if limit and any((share or 0.0) > LIMITS.cut_warn for share in cut.values()):
+        patch["rollout.max_prompt_tokens"] = int(2 * limit)
+    if ambiguous is not None and abs(ambiguous - 0.5) > LIMITS.balance:
+        patch["objectives.fairness.data.ambiguous_fraction"] = 0.5
+    says = "Raise the limit or draw both conditions alike." if patch else "It is neither of them."
+    return Remedy("B4", told + says, patch)

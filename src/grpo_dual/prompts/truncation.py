@@ -118,6 +118,10 @@ class Auditor:
         """Length of the whole prompt."""
         return len(self._encoder.encode(self._messages(record)))
 
+    def lost_sentence(self, record: BbqRecord) -> str:
+        """What a disambiguated item would lose first, were its context cut."""
+        return self._twins.answer_sentence(record)
+
     def fit(self, record: Record, tokens: int, limit: int, reply_tokens: int | None = None) -> Fit:
         """What becomes of a record whose prompt has ``tokens``, at a limit of ``limit``."""
         fate, answer = Fate.WHOLE, Loss.NONE

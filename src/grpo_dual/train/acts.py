@@ -14,11 +14,12 @@ from pydantic import ValidationError
 
 from grpo_dual.config.schema import RunConfig
 from grpo_dual.config.snapshot import amend
-from grpo_dual.diagnosis.journal import JOURNAL, forget, row
+from grpo_dual.diagnosis.journal import ACT, ACTS, JOURNAL, forget, row
 from grpo_dual.diagnosis.remedies import Prescription, patched
 from grpo_dual.errors import CheckpointError, ConfigError
 from grpo_dual.metrics.sinks import (
     COMPLETIONS,
+    EVAL_COMPLETIONS,
     EVALUATIONS,
     STEP_CSV,
     STEP_JSONL,
@@ -27,11 +28,11 @@ from grpo_dual.metrics.sinks import (
 )
 from grpo_dual.train.checkpoint import BEST, Checkpoints
 
-ACTS = "acts"
-ACT = "act.json"
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
-_FILES = (CONFIG, STEP_CSV, STEP_JSONL, COMPLETIONS, EVALUATIONS, SUMMARY, JOURNAL)
+_FILES = (
+    CONFIG, STEP_CSV, STEP_JSONL, COMPLETIONS, EVAL_COMPLETIONS, EVALUATIONS, SUMMARY, JOURNAL,
+)  # fmt: skip
 
 
 def tried(folder: Path) -> tuple[str, ...]:

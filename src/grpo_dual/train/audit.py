@@ -10,7 +10,7 @@ from grpo_dual.config.schema import RunConfig
 from grpo_dual.model.loading import load_spoken
 from grpo_dual.prompts import fairness, hallucination
 from grpo_dual.prompts.chat import ChatEncoder, Tokenizer
-from grpo_dual.prompts.truncation import Auditor, Tally, Twins, kind_of, tally
+from grpo_dual.prompts.truncation import Auditor, Fit, Loss, Tally, Twins, kind_of, tally
 from grpo_dual.train.sources import all_records
 from grpo_dual.types import BbqRecord, HaluEvalRecord, Message, Record, Task
 
@@ -26,6 +26,9 @@ class AuditRow:
     """``ambig``, ``disambig``, ``qa answer``; with the BBQ category behind it, by subset."""
     limit: int
     tally: Tally
+    example: str | None = None
+    """A disambiguated BBQ item whose answer sentence has no room, by its id, file and line, with
+    the sentence; the one that is nearest to the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def audit(config: RunConfig, limits: Sequence[int], *, by_subset: bool) -> Audit
         for limit in limits:
             fits = [auditor.fit(record, tokens, limit) for record, tokens, _ in measured]
             prompts += [
-                AuditRow(name, items, limit, tally(group))
+                AuditRow(name, items, limit, tally(group), _example(group, auditor))
                 for items, group in _grouped([(f.record, f) for f in fits], by_subset)
             ]
         lengths = [(record, reply) for record, _, reply in measured if reply is not None]
@@ -88,6 +91,18 @@ def audit(config: RunConfig, limits: Sequence[int], *, by_subset: bool) -> Audit
             for items, group in _grouped(lengths, by_subset)
         ]
     return Audit(config.model.name, longest, tuple(prompts), tuple(replies))
+
+
+def _example(fits: Sequence[Fit], auditor: Auditor) -> str | None:
+    lost = [f for f in fits if isinstance(f.record, BbqRecord) and f.answer is not Loss.NONE]
+    if not lost:
+        return None
+    first = min(lost, key=lambda f: (f.tokens, f.record.record_id))
+    assert isinstance(first.record, BbqRecord)
+    return (
+        f"{first.record.record_id} ({first.record.origin}), {first.tokens} tokens, would lose: "
+        f"{auditor.lost_sentence(first.record)}"
+    )
 
 
 def _messages(record: Record) -> tuple[Message, ...]:

@@ -21,8 +21,9 @@ from grpo_dual.diagnosis import (
     preflight_prompts,
     preflight_settings,
 )
-from grpo_dual.diagnosis.doctor import rank
+from grpo_dual.diagnosis.doctor import changes, rank
 from grpo_dual.diagnosis.grading import counted, must_act
+from grpo_dual.diagnosis.history import History
 from grpo_dual.diagnosis.page import paragraph
 from grpo_dual.diagnosis.preflight_means import Bill
 from grpo_dual.diagnosis.preflight_rewards import pays_for_filler
@@ -110,12 +111,13 @@ def _agreed(found: Sequence[Finding], config: RunConfig) -> list[Finding]:
     for key, values in asked.items():
         values += [value for f in found if isinstance(value := f.patch.get(key), int)]
     agreed: list[Finding] = []
+    set_so = History((), (), {}, config=config.model_dump(mode="json"))
     for finding in found:
         patch = dict(finding.patch)
         for key in current.keys() & patch.keys():
             # All raise it, or all lower it: a window is either too small for the limit or not.
             patch[key] = (max if min(asked[key]) > current[key] else min)(asked[key])
-        agreed.append(replace(finding, patch=patch))
+        agreed.append(replace(finding, patch=changes(patch, set_so)))
     return agreed
 
 

@@ -158,6 +158,10 @@ def movement_cases() -> Iterator[Case]:
     yield Case(rule, "smaller jumps", made(kl_f=[v * 0.99 for v in thrown], right_frac_f=0.3))
     yield Case(rule, "one jump", made(kl_f=(0.0, 0.25, 0.25, 0.125, 0.125, 0.125)))
     yield Case(rule, "only down", made(kl_f=(0.9, 0.6, 0.3, 0.0, 0.0, 0.0)))
+    leap = steps((0.01, 5), (1.02, 5))
+    cost = made(10, kl_f=leap, right_frac_f=steps((0.4, 5), (0.05, 5)))
+    yield Case(rule, "one leap that cost right answers", cost, ACT)
+    yield Case(rule, "one leap that cost none", made(10, kl_f=leap, right_frac_f=0.4))
     yield Case(
         rule,
         "KL jumps while right answers rise",
@@ -177,6 +181,21 @@ def movement_cases() -> Iterator[Case]:
     yield Case(rule, "half a nat, whatever the target", made(3, changes=target, kl_f=0.51), ACT)
     yield Case(rule, "half a nat", made(3, changes=target, kl_f=0.5), WARN)
     yield Case(rule, "beta brings it back", made(6, kl_f=steps((0.6, 5), (0.1, 1))))
+
+    constant = {"objectives.fairness.kl.adaptive": False, "objectives.fairness.kl.beta": 0.05}
+    far = {"changes": constant, "kl_f": 0.6}
+    yield Case(rule, "a constant beta, nothing gained", made(6, **far, right_frac_f=0.3), ACT)
+    better = steps((0.3, 5), (0.6, 5))
+    yield Case(rule, "a constant beta, paid for", made(10, **far, right_frac_f=better))
+    yield Case(rule, "a constant beta, solved", made(6, **far, right_frac_f=0.9))
+    near = made(6, changes=constant, kl_f=0.4, right_frac_f=0.3)
+    yield Case(rule, "a constant beta asks for no target", near)
+
+    rule = policy_rules.clipping
+    yield Case(rule, "a fifth", made(3, clip_frac=0.21), ACT, code="learning-rate")
+    yield Case(rule, "a twentieth", made(3, clip_frac=0.06), WARN, code="learning-rate")
+    yield Case(rule, "little", made(3, clip_frac=0.05))
+    yield Case(rule, "asked once", made(3, clip_frac=0.5), objective=H)
 
     rule = policy_rules.kl_frozen
     still = {"kl_f": 0.0, "gradient_signal_f": 0.4}
@@ -207,6 +226,11 @@ def numerics_cases() -> Iterator[Case]:
     yield Case(rule, "a fine head", made(3, sampler_gap_max=0.02))
     yield Case(rule, "16 bit are coarse", made(3, changes=half, sampler_gap_max=0.1))
     yield Case(rule, "asked once", made(skipped_update=1.0), objective=H)
+    nan = float("nan")
+    yield Case(rule, "KL is not a number", made(3, kl_h=nan), ACT)
+    yield Case(rule, "for two rows", made(3, kl_h=(0.1, nan, nan)))
+    yield Case(rule, "the loss overflows", made(3, loss=float("inf")), ACT)
+    yield Case(rule, "a negative mean of k3", made(3, kl_f=-0.01), ACT)
 
     rule = policy_rules.stale_adapter
     yield Case(rule, "rollouts of another policy", made(4, ended=strangers()), ACT)
@@ -227,6 +251,16 @@ def reward_cases() -> Iterator[Case]:
     yield Case(rule, "all right", made(3, **dead, right_frac_f=0.98))
     yield Case(rule, "all wrong", made(3, **dead, right_frac_f=0.02))
     yield Case(rule, "all copies", made(3, part_std_f=0.0, duplicate_frac_f=0.91, right_frac_f=0.5))
+
+    rule = reward_rules.dead_groups
+    dull = {"code": "dead-rewards"}
+    yield Case(rule, "nothing is right", made(5, dead_frac_f=1.0, right_frac_f=0.0), ACT, **dull)
+    one_text = made(5, dead_frac_f=0.81, right_frac_f=0.3, duplicate_frac_f=1.0)
+    yield Case(rule, "one text a group", one_text, ACT, **dull)
+    yield Case(rule, "four in five", made(5, dead_frac_f=0.8, right_frac_f=0.3), WARN, **dull)
+    yield Case(rule, "half", made(5, dead_frac_f=0.5))
+    yield Case(rule, "four rows", made(4, dead_frac_f=1.0))
+    yield Case(rule, "solved groups are not dead", made(5, dead_frac_f=0.0, solved_frac_f=1.0))
 
     rule = reward_rules.cancelling_rewards
     yield Case(rule, "the sum is flat", made(3, part_std_f=1.0, reward_std_f=0.09), ACT)
@@ -368,6 +402,8 @@ def data_cases() -> Iterator[Case]:
         "forced to be long",
         made(1, changes={f"{SAMPLING}min_new_tokens": 6}, right_frac_f=0.0, right_frac_h=0.0),
     )
+    declines = made(1, right_frac_f=0.0, right_frac_h=0.0, evasion_answerable_rate_f=0.5)
+    yield Case(rule, "evasions in many words", declines)
 
     rule = data_rules.condition_imbalance
     # 3 rows of 8 prompts: chance reaches .5 + 3 sqrt(.25 / 24) = .806

@@ -377,7 +377,7 @@ def test_examination_asks_every_rule_about_every_objective():
         ("kl-runaway", H),
         ("numerics", None),
     }
-    assert len(RULES) == 25
+    assert len(RULES) == 27
 
 
 def test_a_patch_holds_only_what_it_changes():

@@ -200,6 +200,38 @@ def test_nothing_was_found():
     assert summary(Diagnosis(())) == "Healthy: no rule found anything."
 
 
+@pytest.mark.parametrize(
+    ("rows", "ended", "line"),
+    [
+        (0, None, "Nothing can be said: there is no step yet."),
+        (1, None, "Too early to say: 1 step so far, and most rules ask for 3 in a row."),
+        (2, None, "Too early to say: 2 steps so far, and most rules ask for 3 in a row."),
+        (3, None, "Healthy: no rule found anything."),
+        (9, "Out of memory\x1b[31m", "Stopped: Out of memory [31m\nNo rule knows why."),
+        (0, "boom", "Stopped: boom\nNothing can be said: there is no step yet."),
+    ],
+)
+def test_silence_is_no_health(rows: int, ended: str | None, line: str):
+    assert summary(Diagnosis((), rows, ended)) == line
+
+
+def test_what_was_not_measured_is_not_healthy():
+    assert summary(Diagnosis((), 9), missing=("numerics: needs x",)) == (
+        "Healthy as far as was measured; 1 cause could not be looked for (below)."
+    )
+
+
+def test_a_run_that_was_stopped_is_diagnosed_too():
+    assert summary(Diagnosis((found("numerics", None),), 9, "boom")) == (
+        "Stopped: boom\nChange this first: numerics."
+    )
+
+
+def test_remedies_that_were_applied_stand_below_the_first_line():
+    acted = ('The doctor acted on numerics behind step 3: model.dtype "float32"',)
+    assert page(Diagnosis(()), None, (), acted=acted).split("\n\n")[1] == acted[0]
+
+
 def test_what_is_over_is_told():
     over = found("judge-outage", until=4)
     assert summary(Diagnosis((over,))) == "Healthy now. Over: judge-outage (fairness)."
@@ -208,7 +240,7 @@ def test_what_is_over_is_told():
 def test_warnings_alone_change_nothing():
     listed = (found("kl-runaway", severity=Severity.WARN), found("numerics", None, Severity.NOTE))
     assert summary(Diagnosis(listed)) == (
-        "Nothing has to be changed; worth a look: kl-runaway (fairness), numerics."
+        "Nothing is sure enough to act on; look at kl-runaway (fairness), numerics."
     )
 
 
@@ -256,13 +288,14 @@ def test_a_page():
     assert (
         "- entropy-collapse (hallucination), by learning-rate (hallucination): entropy" in parts[2]
     )
-    assert parts[3].startswith("The step-20 tree: noise in the general subset dominates")
+    assert parts[3].startswith("The step-20 tree: hallucination alone is weak, and the general")
     assert "  fairness: recovered" in parts[3]
     assert "  hallucination: weak" in parts[3]
     assert "    no  evasions on answerable prompts: 60 % (at the start 60 %)" in parts[3]
-    assert "  B3: General is not drawn already." in parts[3]
-    assert parts[4].startswith("The hand-off's bands (shown, nothing hangs on them):")
-    assert parts[5] == "not measured here:\n  judge-noise: needs verdicts"
+    assert "  B2: Contrastive pairs" in parts[3]
+    assert parts[4] == "Change first what stands on top: the tree knows of no causes."
+    assert parts[5].startswith("The hand-off's bands (shown, nothing hangs on them):")
+    assert parts[6] == "not measured here:\n  judge-noise: needs verdicts"
 
 
 @settings(deadline=None)
@@ -322,13 +355,17 @@ def test_a_page_as_json_and_back():
     assert back["tree"]["objectives"]["fairness"]["recovered"] is True
     criteria = back["tree"]["objectives"]["hallucination"]["criteria"]
     assert criteria == [asdict(c) for c in tree.branches[1].criteria]
-    assert [r["name"] for r in back["tree"]["remedies"]] == ["B1", "B3", "B2"]
+    assert [r["name"] for r in back["tree"]["remedies"]] == ["B2"]
     assert back["missing"] == ["x: needs y"]
 
 
 def test_an_empty_page_as_json():
     assert json.loads(as_json(Diagnosis(()), None, ())) == {
         "worst": None,
+        "summary": "Healthy: no rule found anything.",
+        "steps": None,
+        "stopped": None,
+        "acted": [],
         "findings": [],
         "tree": None,
         "bands": [],

@@ -149,7 +149,7 @@ def test_a_learning_rate_is_divided_by_ten():
     history = made(kl_f=(0.0, 2.0, 0.0, 2.0, 0.0, 0.0))
     found = only(learning_rate(history, F))
     assert found.patch == {"train.optimizer.learning_rate": pytest.approx(1e-4, abs=1e-18)}
-    assert "jumps by up to 2 nats per token within a step (4 jumps" in found.evidence[0]
+    assert "jumps by up to 2 nats per token within a step (4 of 0.25 or more" in found.evidence[0]
     # Wider than a nat: surer than of a narrow one.
     narrow = only(learning_rate(made(kl_f=(0.0, 0.5, 0.0, 0.5, 0.0, 0.0)), F))
     assert (found.confidence, narrow.confidence) == (0.85, 0.6)

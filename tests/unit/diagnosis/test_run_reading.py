@@ -139,3 +139,11 @@ def test_numbers_are_rounded_and_old_completions_dropped():
     back = revive(history_document(history))
     assert back.columns["kl_f"] == (0.33333,)
     assert back.samples == samples[-KEPT_SAMPLES:]
+
+
+@pytest.mark.parametrize("step", ["nan", "inf"])
+def test_a_step_that_is_no_number_is_refused(tmp_path: Path, step: str):
+    (tmp_path / "config.json").write_text('{"objectives": {"fairness": {}}}')
+    (tmp_path / "train_step_metrics.csv").write_text(f"step,kl_f\n1,0.1\n{step},0.1\n")
+    with pytest.raises(DataError, match=rf"row 2: step is {step}"):
+        read_run(tmp_path)

@@ -17,6 +17,7 @@ WELL: dict[str, Column] = {
 }
 """Of one objective that has recovered: 60 % live groups, few evasions, a signal."""
 WEAK = {**WELL, "evasion_answerable_rate": 0.6}
+GENERAL = {"objectives.hallucination.data.subsets": {"qa": 1.0, "general": 0.5}}
 
 
 def run(f: dict[str, Column], h: dict[str, Column], rows: int = 20, **changes: object) -> History:
@@ -45,10 +46,16 @@ def test_both_recovered():
 
 
 def test_hallucination_weak():
-    tree = asked(run(WELL, WEAK))
+    tree = asked(run(WELL, WEAK, **GENERAL))
     assert [b.recovered for b in tree.branches] == [True, False]
     assert tree.verdict.startswith("noise in the general subset dominates")
     assert [r.name for r in tree.remedies] == ["B1", "B3", "B2"]
+
+
+def test_hallucination_weak_where_general_is_not_drawn():
+    tree = asked(run(WELL, WEAK))  # the demo
+    assert "is not drawn: contrastive pairs (B2)" in tree.verdict
+    assert [r.name for r in tree.remedies] == ["B2"]
 
 
 def test_both_weak():
@@ -199,8 +206,12 @@ def test_one_criterion_suffices_to_be_weak():
 # --- remedies
 
 
+CUT: dict[str, Column] = {"trunc_frac": 0.3, "ambiguous_frac": 0.8}
+
+
 def remedy(name: str, **changes: object):
-    history = run(WELL, WEAK, **changes) if name != "B4" else run(WEAK, WEAK, **changes)
+    own = {**GENERAL, **changes}
+    history = run(WELL, WEAK, **own) if name != "B4" else run({**WEAK, **CUT}, WEAK, **own)
     return next(r for r in asked(history).remedies if r.name == name)
 
 
@@ -226,16 +237,23 @@ def test_b2_trains_on_pairs():
 def test_b3_halves_the_weight_of_general():
     own = remedy("B3", **{f"{DATA}subsets": {"qa": 1.0, "general": 0.5}})
     assert own.patch == {f"{DATA}subsets.general": 0.25}
-    # The demo does not draw it.
-    assert remedy("B3").patch == {}
 
 
 def test_b4_raises_the_limit_and_draws_both_conditions():
-    # 2 x 464, the demo's limit
+    # 2 x 464, the demo's limit; 30 % of fairness' prompts are cut, 80 % are ambiguous.
     assert remedy("B4").patch == {
         "rollout.max_prompt_tokens": 928,
         "objectives.fairness.data.ambiguous_fraction": 0.5,
     }
+
+
+def test_b4_changes_nothing_where_neither_was_measured_to_be_wrong():
+    (own,) = asked(run({**WEAK, "trunc_frac": 0.0, "ambiguous_frac": 0.5}, WEAK)).remedies
+    assert own.patch == {}
+    assert own.says == (
+        "Prompts cut: fairness 0 %, hallucination -; ambiguous among BBQ's 50 %. It is neither of "
+        "them."
+    )
 
 
 @pytest.mark.parametrize("name", ["B1", "B2", "B3", "B4"])

@@ -102,7 +102,7 @@ def test_shares_of_the_loss() -> None:
     assert starved({"f": 1.0, "h": 0.0}) == []  # watched on purpose
     assert starved({"f": 1.0}) == []
     (found,) = starved_objective(
-        {"f": 1.0, "h": 0.0}, {"f": 8, "h": 8}, 8, {"f": (1.0, 0.7), "h": (0.0, 0.5)}
+        {"f": 0.99, "h": 0.01}, {"f": 8, "h": 8}, 8, {"f": (1.0, 0.7), "h": (0.01, 0.5)}
     )
     assert found.patch == {"objectives.h.weight": 1.4}, "0.7 / 0.5: then both weigh alike"
 

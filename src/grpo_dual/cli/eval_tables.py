@@ -44,10 +44,13 @@ def _categories(target: Json, out: Console) -> None:
             left = read["exclude"]["categories"][name]
             cells = [_cell(left[key], left["intervals_95"][key]) for key in SCORES]
             made.add_row("  unparsed left out", *cells, "", "", "", "", style="dim")
+    unparsed = any(own["n_unparsed"] for own in read["wrong"]["categories"].values())
     for policy, words in (("wrong", "mean over categories"), ("exclude", "  unparsed left out")):
-        means, spread = read[policy]["macro"], read[policy]["macro_intervals_95"]
-        cells = [_cell(means[key], spread[key]) for key in SCORES]
-        made.add_row(words, *cells, "", "", "", "", style="bold" if policy == "wrong" else "dim")
+        if policy == "wrong" or unparsed:
+            means, spread = read[policy]["macro"], read[policy]["macro_intervals_95"]
+            cells = [_cell(means[key], spread[key]) for key in SCORES]
+            style = "bold" if policy == "wrong" else "dim"
+            made.add_row(words, *cells, "", "", "", "", style=style)
     out.print(made)
     for name, scores in read["wrong"]["categories"].items():
         if scores["unparsed"] is not None and scores["unparsed"] > _VOID:

@@ -12,7 +12,7 @@ import contextlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -177,47 +177,45 @@ def write_merged(
 def merge(base: nn.Module, adapter: Adapter, dtype: torch.dtype) -> None:
     """Add an adapter to the weights of its base, in place, in fp32, and round all to ``dtype``.
 
+    One weight after another: beside the model, no more than one matrix is held in fp32.
+
     Args:
-        base: The bare model.
+        base: The bare model; it ends on the CPU.
         adapter: Plain LoRA on linear layers ``[out, in]``.
         dtype: Of the result.
 
     Raises:
-        CheckpointError: A module is absent or of another shape, or weights lie transposed.
+        CheckpointError: A module is absent or of another shape, or the adapter is not finite;
+            nothing has been changed then.
     """
+    names = [n.removesuffix(_A) for n in adapter.tensors if n.endswith(_A)]
     weights = dict(base.named_parameters())
-    sums: dict[str, Tensor] = {}
-    for name, change in _changes(adapter).items():
-        weight = weights.get(f"{name}.weight")
-        if weight is None:
+    found: list[tuple[nn.Parameter, Tensor, Tensor]] = []
+    for name in names:
+        own, a, b = _own(name), adapter.tensors[name + _A], adapter.tensors[name + _B]
+        if own not in weights:
             raise CheckpointError(
-                f"{adapter.folder}: {name} is no layer of the base model; the adapter belongs to "
+                f"{adapter.folder}: {own} is no weight of the base model; the adapter belongs to "
                 "another one"
             )
-        if adapter.config.get("fan_in_fan_out") or weight.shape != change.shape:
+        shape = (b.shape[0], a.shape[1])
+        if adapter.config.get("fan_in_fan_out") or weights[own].shape != shape:
             raise CheckpointError(
-                f"{adapter.folder}: the change of {name} is {tuple(change.shape)} and its weight "
-                f"{tuple(weight.shape)}; the adapter does not belong to this base model"
+                f"{adapter.folder}: the change of {own} is {shape} and the weight "
+                f"{tuple(weights[own].shape)}; the adapter does not belong to this base model"
             )
-        total = weight.detach().float().cpu() + change
-        if not bool(total.isfinite().all()):
-            raise CheckpointError(f"{adapter.folder}: the sum of {name} is not finite")
-        sums[f"{name}.weight"] = total.to(dtype)
+        if not bool(a.isfinite().all() and b.isfinite().all()):
+            raise CheckpointError(f"{adapter.folder}: {name} is not finite; the run had diverged")
+        found.append((weights[own], a, b))
+    for weight, a, b in found:
+        change = adapter.scale * (b.float() @ a.float())
+        weight.data = (weight.detach().cpu().float() + change).to(dtype)
     base.to(device="cpu", dtype=dtype)
-    with torch.no_grad():
-        for name, parameter in base.named_parameters():
-            if name in sums:
-                parameter.copy_(sums[name])
 
 
-def _changes(adapter: Adapter) -> Mapping[str, Tensor]:
-    """Module name -> s B A ``[out, in]`` in fp32."""
-    return {
-        name.removeprefix(_PREFIX).removesuffix(_A): adapter.scale
-        * (adapter.tensors[name.removesuffix(_A) + _B].float() @ tensor.float())
-        for name, tensor in adapter.tensors.items()
-        if name.endswith(_A)
-    }
+def _own(name: str) -> str:
+    """The base model's name of a weight, from PEFT's name of its module."""
+    return f"{name.removeprefix(_PREFIX)}.weight"
 
 
 def write_spoken(model: ModelConfig, out: Path, decoding: Decoding) -> None:

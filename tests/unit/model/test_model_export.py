@@ -72,10 +72,10 @@ def test_the_sum_is_rounded_once() -> None:
 @pytest.mark.parametrize(
     ("found", "says"),
     [
-        (adapter("other", [1, 0], [1, 0]), "other is no layer of the base model"),
-        (adapter("m", [1, 0, 0], [1, 0]), r"is \(2, 3\) and its weight \(2, 2\)"),
+        (adapter("other", [1, 0], [1, 0]), "other.weight is no weight of the base model"),
+        (adapter("m", [1, 0, 0], [1, 0]), r"is \(2, 3\) and the weight \(2, 2\)"),
         (adapter("m", [1, 0], [1, 0], fan_in_fan_out=True), "does not belong"),
-        (adapter("m", [torch.inf, 0], [1, 0]), "the sum of m is not finite"),
+        (adapter("m", [torch.inf, 0], [1, 0]), "m is not finite; the run had diverged"),
     ],
 )
 def test_what_does_not_belong_is_refused_and_nothing_moves(found: Adapter, says: str) -> None:

@@ -17,8 +17,8 @@ from faults.recording import load
 from grpo_dual.diagnosis.control import corrected_cosine, full_batch_reliability
 from grpo_dual.diagnosis.doctor import diagnose
 from grpo_dual.diagnosis.history import History, Series
-from grpo_dual.diagnosis.policy_rules import baseline_entropy, solved
 from grpo_dual.diagnosis.rule import LIMITS, show
+from grpo_dual.diagnosis.start import baseline_entropy, solved
 from grpo_dual.metrics import health, names
 from grpo_dual.types import Severity
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from grpo_dual.diagnosis.history import History
-from grpo_dual.diagnosis.policy_rules import baseline_entropy
 from grpo_dual.diagnosis.rule import percent, show
+from grpo_dual.diagnosis.start import baseline_entropy
 from grpo_dual.metrics import health, names
 
 

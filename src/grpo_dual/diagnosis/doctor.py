@@ -10,6 +10,7 @@ from grpo_dual.diagnosis import (
     foreign_policy_rules,
     foreign_reward_rules,
     foreign_sampler_rules,
+    movement_rules,
     policy_rules,
     reward_rules,
 )
@@ -21,6 +22,7 @@ from grpo_dual.types import Finding, Severity
 
 RULES: tuple[Rule, ...] = (
     *policy_rules.RULES,
+    *movement_rules.RULES,
     *drift_rules.RULES,
     *reward_rules.RULES,
     *data_rules.RULES,

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from grpo_dual.diagnosis.control import PERSISTENCE, drifted, in_a_row, moving_sigma
 from grpo_dual.diagnosis.history import History
-from grpo_dual.diagnosis.policy_rules import baseline_entropy
 from grpo_dual.diagnosis.rule import LIMITS, finding, percent, show
+from grpo_dual.diagnosis.start import baseline_entropy
 from grpo_dual.metrics import health, names
 from grpo_dual.types import Finding, Severity
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from grpo_dual.diagnosis.history import Value
-from grpo_dual.diagnosis.policy_rules import baseline_entropy
+from grpo_dual.diagnosis.start import baseline_entropy
 from grpo_dual.metrics import health, names
 from grpo_dual.metrics.kinds import ObjectiveMetric, RunMetric
 from grpo_dual.metrics.sinks import PROBES, evaluations

@@ -9,7 +9,7 @@ import pytest
 import torch
 from made_histories import made, steps
 
-from grpo_dual.diagnosis import data_rules, drift_rules, policy_rules, reward_rules
+from grpo_dual.diagnosis import data_rules, drift_rules, movement_rules, policy_rules, reward_rules
 from grpo_dual.diagnosis.history import History
 from grpo_dual.diagnosis.rule import Rule
 from grpo_dual.errors import DataError, NumericsError
@@ -152,7 +152,7 @@ def drift_cases() -> Iterator[Case]:
 
 
 def movement_cases() -> Iterator[Case]:
-    rule = policy_rules.learning_rate
+    rule = movement_rules.learning_rate
     thrown = (0.0, 0.25, 0.0, 0.125, 0.125, 0.125)
     yield Case(rule, "up and down", made(kl_f=thrown, right_frac_f=0.3), ACT)
     yield Case(rule, "smaller jumps", made(kl_f=[v * 0.99 for v in thrown], right_frac_f=0.3))
@@ -172,7 +172,7 @@ def movement_cases() -> Iterator[Case]:
         ),
     )
 
-    rule = policy_rules.kl_runaway
+    rule = movement_rules.kl_runaway
     # The demo's target is .08: warn above .16, act above 4.4 x .08 = .352.
     yield Case(rule, "over 4.4 targets", made(3, kl_f=0.353), ACT)
     yield Case(rule, "below 4.4 targets", made(3, kl_f=0.351), WARN)
@@ -191,13 +191,13 @@ def movement_cases() -> Iterator[Case]:
     near = made(6, changes=constant, kl_f=0.4, right_frac_f=0.3)
     yield Case(rule, "a constant beta asks for no target", near)
 
-    rule = policy_rules.clipping
+    rule = movement_rules.clipping
     yield Case(rule, "a fifth", made(3, clip_frac=0.21), ACT, code="learning-rate")
     yield Case(rule, "a twentieth", made(3, clip_frac=0.06), WARN, code="learning-rate")
     yield Case(rule, "little", made(3, clip_frac=0.05))
     yield Case(rule, "asked once", made(3, clip_frac=0.5), objective=H)
 
-    rule = policy_rules.kl_frozen
+    rule = movement_rules.kl_frozen
     still = {"kl_f": 0.0, "gradient_signal_f": 0.4}
     yield Case(rule, "no step at all", made(10, **still, lr=1e-12), ACT)
     yield Case(rule, "its own reference", made(10, **still, lr=1e-3), ACT)

@@ -9,7 +9,7 @@ from rule_cases import ACT, CASES
 
 from faults.catalogue import CASES as FAULTS
 from faults.margins import MARGINS, Margin, reached, table
-from grpo_dual.diagnosis import policy_rules, reward_rules
+from grpo_dual.diagnosis import movement_rules, reward_rules
 
 COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 
@@ -28,7 +28,7 @@ def test_what_a_rule_acts_on_is_beyond_the_threshold(margin: Margin):
         and "whatever the target" not in case.says
         # Other ways to the same cause: a leap that cost right answers, clipping, dead groups.
         and case.says != "one leap that cost right answers"
-        and case.rule not in (policy_rules.clipping, reward_rules.dead_groups)
+        and case.rule not in (movement_rules.clipping, reward_rules.dead_groups)
     ]
     assert values
     assert all(v is not None and COMPARE[sign](v, float(bound)) for v in values)

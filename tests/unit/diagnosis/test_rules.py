@@ -16,18 +16,16 @@ from grpo_dual.diagnosis.data_rules import (
 )
 from grpo_dual.diagnosis.doctor import RULES, examine
 from grpo_dual.diagnosis.history import History, Sample
+from grpo_dual.diagnosis.movement_rules import kl_frozen, kl_runaway, learning_rate
 from grpo_dual.diagnosis.policy_rules import (
     _NOT_FINITE,  # pyright: ignore[reportPrivateUsage]
-    baseline_entropy,
     entropy_collapse,
-    kl_frozen,
-    kl_runaway,
-    learning_rate,
     numerics,
     sampling_mismatch,
 )
 from grpo_dual.diagnosis.remedies import patched
 from grpo_dual.diagnosis.reward_rules import dead_rewards, judge_noise, pays_for_filler
+from grpo_dual.diagnosis.start import baseline_entropy
 from grpo_dual.train.step import Updater
 from grpo_dual.types import Finding
 

@@ -47,6 +47,8 @@ class Evaluation:
 
     path: Path
     targets: tuple[Target, ...]
+    decode: str
+    """How answers were drawn."""
     notes: tuple[str, ...]
 
 
@@ -59,7 +61,9 @@ def read_evaluation(path: Path) -> Evaluation:
     try:
         document: Any = json.loads(path.read_text(encoding="utf-8"))
         targets = tuple(_target(t) for t in document["targets"])
-        notes = tuple(str(n) for n in document["provenance"].get("notes", ()))
+        origin = document["provenance"]
+        decode = str(origin["decode"]["mode"])
+        notes = tuple(str(n) for n in origin.get("notes", ()))
         if not targets:
             raise ValueError("it holds no target")
     except OSError as error:
@@ -69,7 +73,7 @@ def read_evaluation(path: Path) -> Evaluation:
             f"{path}: is no result of `grpo-dual eval --json` ({error}); give the file that it "
             "wrote"
         ) from error
-    return Evaluation(path, targets, notes)
+    return Evaluation(path, targets, visible(decode), notes)
 
 
 def group(found: Evaluation) -> Group:
@@ -89,8 +93,9 @@ def group(found: Evaluation) -> Group:
             low = 0.0 if share else -1.0
             brief = "Bars are 95 % intervals, bootstrap over templates."
             panels.append(IntervalPanel(title, tuple(rows), dots, share, low, 1.0, brief))
-    notes = tuple(visible(note) for note in found.notes)
-    return Group("evaluation", "Evaluation", "By grpo-dual eval.", tuple(panels), notes)
+    notes = tuple(f"Note: {visible(note)}." for note in found.notes)
+    says = f"By grpo-dual eval, decoding: {found.decode}. Unparsed answers are wrong."
+    return Group("evaluation", "Evaluation", says, tuple(panels), notes)
 
 
 def table(found: Evaluation) -> Table:

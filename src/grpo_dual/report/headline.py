@@ -94,6 +94,7 @@ def _verdict(run: Run, objective: str, found: tuple[Measure, ...]) -> Verdict:
     if before is None or after is None:
         return _by_reward(run, objective, axis)
     shown = f"{before:.2f}", f"{after:.2f}"
+    axis += _judge(run, objective)
     moved = after - before
     own = [m for m in found if m.row.objective == objective and m.before.known and m.row.better]
     sure = [m for m in own if m.sure and m.improved is (moved > 0)]
@@ -108,6 +109,13 @@ def _verdict(run: Run, objective: str, found: tuple[Measure, ...]) -> Verdict:
         else "the evaluation has no interval to hold it against"
     )
     return Verdict(objective, up if moved > 0 else down, axis, *shown, moved > 0, why)
+
+
+def _judge(run: Run, objective: str) -> str:
+    """Answers judged by the judge that training rewards are no independent evidence."""
+    scores = run.held_out[max(run.held_out)].get(objective, {})
+    by = str(scores.get("judged_by") or "")
+    return " by the judge that training rewards" if "heuristic" in by else ""
 
 
 def _by_reward(run: Run, objective: str, axis: str) -> Verdict:

@@ -80,4 +80,4 @@ def counted(findings: Sequence[Finding]) -> str:
         number = sum(f.severity is severity for f in findings)
         if number:
             told.append(f"{number} {one if number == 1 else several}")
-    return ", ".join(told) or "nothing now"
+    return ", ".join(told) or "healthy"

@@ -162,6 +162,7 @@ def _run(run: Run, drawn: dict[str, list[Figure]], place: int | None) -> dict[st
         "cost": cost(run),
         "gaps": run.gaps,
         "changes": tables.changes(run),
+        "caveats": tables.caveats(run),
         "summary": summary(run.diagnosis),
         "counted": marks.counted([f for f in causes if f.until is None]),
         "causes": [(f, title(f), yaml_lines(f.patch)) for f in causes],

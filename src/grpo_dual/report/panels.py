@@ -41,9 +41,14 @@ class Line:
         """All measured values are the same."""
         return len({v for _, v in self.known}) == 1
 
+    @property
+    def width(self) -> int:
+        """Steps behind one point of the figure."""
+        return math.ceil(len(self.steps) / MOST_POINTS)
+
     def thinned(self) -> "Line":
-        """At most ``MOST_POINTS`` points, each the mean of as many steps."""
-        width = math.ceil(len(self.steps) / MOST_POINTS)
+        """At most ``MOST_POINTS`` points, each the mean of ``width`` steps."""
+        width = self.width
         if width <= 1:
             return self
         starts = range(0, len(self.steps), width)
@@ -101,7 +106,9 @@ class TimePanel:
     def brief(self) -> str:
         """Where each line begins and ends."""
         told = [brief for line in self.lines if (brief := _brief(line, share=self.share))]
-        return f"{'; '.join(told)}." if told else ""
+        width = max((line.width for line in self.lines), default=1)
+        thin = f" Each point is the mean of {width} steps." if width > 1 else ""
+        return f"{'; '.join(told)}.{thin}" if told else ""
 
     @property
     def says(self) -> str:

@@ -10,7 +10,8 @@ from grpo_dual.report.panels import Table, interval
 from grpo_dual.report.reading import Run
 from grpo_dual.report.texts import duration
 
-_BETTER = {"higher": "higher", "lower": "lower", "nearer 0": "nearer 0", "": ""}
+VOID = 0.02
+"""Share of unparsed replies above which bias scores are not to be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,25 @@ def changes(run: Run) -> tuple[Change, ...]:
 def intervals_of(runs: Sequence[Run]) -> str:
     """Where the intervals of the tables are from."""
     return basis([e for run in runs for m in measures(run) for e in (m.before, m.after)])
+
+
+def caveats(run: Run) -> tuple[str, ...]:
+    """What keeps the before/after numbers from being compared as they are."""
+    told: list[str] = []
+    for measure in measures(run):
+        row = measure.row
+        ends = [e.value for e in (measure.before, measure.after) if e.value is not None]
+        if row.key == "unparsed" and max(ends, default=0.0) > VOID:
+            told.append(
+                f"{max(ends):.1%} of BBQ's replies name no option: above {VOID:.0%} bias scores "
+                "are not comparable."
+            )
+        if row.key == "judged_by" and "heuristic" in str(row.after):
+            told.append(
+                "Answers are judged by the offline judge, which training rewards as well: what it "
+                "gains is not independent evidence."
+            )
+    return tuple(told)
 
 
 def paired(first: Run, second: Run) -> Table:
@@ -87,9 +107,7 @@ def _change(measure: Measure) -> Change:
             (measure.after, measure.row.after),
         )
     )
-    return Change(
-        words.strip(), before, after, change, _BETTER[better], measure.improved, measure.sure
-    )
+    return Change(words.strip(), before, after, change, better, measure.improved, measure.sure)
 
 
 def _cell(measure: Measure, estimate: Estimate, raw: object) -> str:

@@ -157,7 +157,10 @@ def judging(runs: Sequence[Run]) -> Group:
             if len(own) == 1 and own[0].constant:
                 notes.append(f"{title} {own[0].label} throughout.")
             elif own:
-                panels.append(TimePanel(label(title, 80), "share", tuple(own), share=True))
+                found = marks(run, objective)
+                panels.append(
+                    TimePanel(label(title, 80), "share", tuple(own), share=True, marks=found)
+                )
     failures = Quantity("Unscored completions", "count", names.UNSCORED)
     drawn, said = _panels(runs, failures)
     return Group(

@@ -6,6 +6,7 @@ import recorded_runs
 from grpo_dual.report.headline import cost, sentence, verdicts
 from grpo_dual.report.held_out import Estimate, basis, difference, estimate, measures
 from grpo_dual.report.reading import Run, read
+from grpo_dual.report.tables import caveats
 
 
 def test_wilson_from_a_share_and_its_count() -> None:
@@ -88,7 +89,7 @@ def test_before_and_after_are_the_first_and_the_last_evaluation(demo: Run) -> No
     assert grounded.sure
 
 
-def changed(tmp_path: Path, after: dict[str, float]) -> Run:
+def changed(tmp_path: Path, after: dict[str, float | str]) -> Run:
     """A run whose last evaluation says otherwise."""
     folder = recorded_runs.demo(tmp_path / "demo")
     path = folder / "eval_metrics.jsonl"
@@ -115,3 +116,17 @@ def test_a_fall_that_stands_apart_is_less_faithful(tmp_path: Path) -> None:
     verdict = verdicts(changed(tmp_path, after))[1]
     assert (verdict.word, verdict.better) == ("Less faithful", False)
     assert not verdicts(changed(tmp_path / "b", after))[0].measured
+
+
+def test_the_judge_that_rewards_is_named_where_it_judges(tmp_path: Path) -> None:
+    after = {"grounded": 0.9, "hallucinated": 0.1, "abstains": 0.0, "n_answer": 200, "axis": 0.9}
+    run = changed(tmp_path, {**after, "judged_by": "heuristic"})
+    assert "faithfulness by the judge that training rewards 0.30 to 0.90" in sentence(run)
+    assert any("not independent evidence" in line for line in caveats(run))
+
+
+def test_many_unparsed_replies_make_bias_scores_void(demo: Run) -> None:
+    # 16 % of the replies before training name no option
+    assert caveats(demo) == (
+        "16.0% of BBQ's replies name no option: above 2% bias scores are not comparable.",
+    )

@@ -57,6 +57,7 @@ def test_a_long_line_is_thinned_to_means() -> None:
     assert len(thin.steps) == MOST_POINTS
     assert thin.values[0] == pytest.approx(0.5)  # of 0 and 1
     assert rising().thinned() == rising()
+    assert TimePanel("t", "u", (line,)).brief.endswith(" Each point is the mean of 2 steps.")
 
 
 def front() -> FrontPanel:

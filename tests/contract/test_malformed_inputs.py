@@ -224,7 +224,7 @@ CASES = [
         ("p.jsonl:1", "'prd'", "'pred'"),
     ),
     Case("predictions without a field", {}, "eval predictions p.jsonl", ("--field",)),
-    Case("no command of eval", {}, "eval", ("predictions",)),
+    Case("eval of nothing", {}, "eval", ("TARGET",)),
     Case("a misspelt command of eval", {}, "eval prediction", ("`predictions`",)),
     Case("fetch from no address", {}, "data fetch --base-url nowhere --out o", ("`nowhere`",)),
     Case(

@@ -21,14 +21,14 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"  # encode() forks
 
 import numpy as np
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from grpo_dual.config.load import load_config
 from grpo_dual.train.objectives import Fairness, Hallucination, build_objective
 from grpo_dual.types import Record
 from pretrain_tiny import CHAT_TEMPLATE
-from pretraining import Trainer, ask, batches, phase, repeats
+from pretraining import Trainer, ask, batches, byte_level, phase, repeats
 from real_samples import Sources, samples
 from tiny_samples import BOS, END, PAD, SPECIAL, render
 
@@ -41,20 +41,7 @@ _SOURCES: list[Sources] = []
 
 def build_tokenizer(sources: Sources, size: int, seed: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE of the training rows; digits one by one."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=[AddedToken(t, special=True) for t in SPECIAL],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
+    core, trainer = byte_level(size, SPECIAL)
     texts = [f"{p}\n{r}" for p, r in samples(sources, 60_000, seed, True)]
     core.train_from_iterator([t.replace("<|", "\n").replace("|>", "\n") for t in texts], trainer)
     tokenizer = PreTrainedTokenizerFast(

@@ -23,7 +23,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"  # encode() forks
 
 import numpy as np
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from grpo_dual.evaluation.world import judge_by_gold
@@ -32,7 +32,7 @@ from grpo_dual.prompts.parse import Choice
 from grpo_dual.records import synthetic as world
 from grpo_dual.records import vocabulary as words
 from grpo_dual.records.halueval import as_detection
-from pretraining import Trainer, ask, batches, phase, repeats
+from pretraining import Trainer, ask, batches, byte_level, phase, repeats
 from tiny_samples import BOS, END, PAD, SPECIAL, render, samples
 
 CHAT_TEMPLATE = (
@@ -54,20 +54,7 @@ WIDTH = 168  # tokens of the longest sample, in eights
 
 def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE: every byte is in the vocabulary, so no text is out of it."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=[AddedToken(t, special=True) for t in SPECIAL],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
+    core, trainer = byte_level(VOCABULARY, SPECIAL)
     texts = [f"{prompt}\n{reply}" for prompt, reply in samples(16_000, seed, True)]
     cleaned = [t.replace("<|", "\n").replace("|>", "\n") for t in texts]
     first, second = (

@@ -6,6 +6,26 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+
+def byte_level(size: int, special: Sequence[str]) -> tuple[Tokenizer, trainers.BpeTrainer]:
+    """An untrained byte-level BPE, digits one by one, and its trainer: no text is out of it."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[AddedToken(t, special=True) for t in special],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    return core, trainer
 
 
 def repeats(

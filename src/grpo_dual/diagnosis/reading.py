@@ -11,6 +11,7 @@ from grpo_dual.diagnosis.growing import baseline_of
 from grpo_dual.diagnosis.history import History, Sample, Value
 from grpo_dual.diagnosis.journal import before_the_run
 from grpo_dual.errors import DataError
+from grpo_dual.metrics.files import read_object
 from grpo_dual.metrics.sinks import COMPLETIONS, EVALUATIONS, PROBES, STEP_CSV, evaluations
 
 CONFIG = "config.json"
@@ -97,15 +98,7 @@ def number(cell: object) -> Value:
 
 
 def _config(path: Path) -> dict[str, object]:
-    if not path.exists():
-        return {}
-    try:
-        document: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(document, dict):
-        raise DataError(f"{path}: an object is expected, not a {type(document).__name__}")
-    return cast("dict[str, object]", document)
+    return read_object(path) if path.exists() else {}
 
 
 def _stopped(path: Path) -> str | None:

@@ -13,6 +13,7 @@ from typing import cast
 
 from grpo_dual.errors import DataError
 from grpo_dual.evaluation.pareto import AXIS, Point, hypervolume
+from grpo_dual.metrics.files import read_object
 from grpo_dual.metrics.sinks import EVALUATIONS, evaluations
 
 OBJECTIVES = ("fairness", "hallucination")
@@ -113,7 +114,7 @@ def read_evaluated(folder: Path) -> EvaluatedRun:
         for step, result in sorted(found.items())
     }
     path = folder / CONFIG
-    config = dict(flat(_object(path))) if path.exists() else {}
+    config = dict(flat(read_object(path))) if path.exists() else {}
     seed = config.get(_SEED)
     settings = {
         key: value
@@ -129,7 +130,7 @@ def read_results(path: Path) -> list[Point]:
     Raises:
         DataError: It is no such file, or a target has no axes.
     """
-    targets = _object(path).get("targets")
+    targets = read_object(path).get("targets")
     if not isinstance(targets, list) or not targets:
         raise DataError(f"{path}: no `targets`; give what `grpo-dual eval --json` wrote")
     points: list[Point] = []
@@ -153,7 +154,7 @@ def sweep_runs(folder: Path) -> tuple[list[Path], list[str]]:
     Raises:
         DataError: Its ``sweep.json`` is damaged.
     """
-    cells = _object(folder / SWEEP).get("cells")
+    cells = read_object(folder / SWEEP).get("cells")
     runs: list[Path] = []
     without: list[str] = []
     try:
@@ -222,16 +223,6 @@ def _common(all_settings: Sequence[Mapping[str, object]]) -> Iterator[tuple[str,
     for key, value in first.items():
         if all(key in other and other[key] == value for other in others):
             yield key, value
-
-
-def _object(path: Path) -> dict[str, object]:
-    try:
-        document: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(document, dict):
-        raise DataError(f"{path}: an object is expected, not a {type(document).__name__}")
-    return cast("dict[str, object]", document)
 
 
 def _axis(run: Path, step: int, result: Mapping[str, object], objective: str) -> float:

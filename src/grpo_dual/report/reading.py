@@ -13,6 +13,7 @@ from grpo_dual.diagnosis.journal import JOURNAL
 from grpo_dual.diagnosis.reading import read_run
 from grpo_dual.diagnosis.tree import Tree, ask
 from grpo_dual.errors import DataError
+from grpo_dual.metrics.files import read_object
 from grpo_dual.metrics.names import TIMING
 from grpo_dual.metrics.sinks import (
     COMPLETIONS,
@@ -194,15 +195,7 @@ def _replies(path: Path) -> Iterator[Reply]:
 
 def _json(path: Path) -> Mapping[str, object]:
     """A JSON object; empty where the file is absent."""
-    if not path.exists():
-        return {}
-    try:
-        document: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(document, dict):
-        raise DataError(f"{path}: an object is expected, not a {type(document).__name__}")
-    return cast("Mapping[str, object]", document)
+    return read_object(path) if path.exists() else {}
 
 
 def _gaps(run: Run) -> list[str]:

@@ -175,3 +175,20 @@ def test_the_audit_of_the_real_rows(shared_data: Path, told: Told) -> None:
     assert lost["over"] == lost["left_out"] == lost["answer_cut"] == 5977
     assert lost["answer_gone"] == 497
     assert found["ambig", 192]["answer_cut"] == 0
+    named = {(row["items"], row["limit"]): row["example"] for row in result["prompts"]}
+    assert named["disambig", 192].startswith("bbq/Disability_status/1145 (")
+    assert ":1146), 193 tokens, would lose: The blogger is the COO" in named["disambig", 192]
+    assert named["disambig", 896] is None
+    assert named["ambig", 192] is None
+
+
+def test_what_is_no_run_is_told_what_to_give(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.json").write_text("{}")
+    assert main(["doctor", str(tmp_path / "runs")]) == MISTAKE
+    assert "it holds one, two: give one of them" in capsys.readouterr().err
+    assert main(["doctor", DEMO]) == MISTAKE
+    assert f"grpo-dual doctor --preflight {DEMO}" in capsys.readouterr().err

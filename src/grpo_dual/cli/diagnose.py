@@ -9,7 +9,7 @@ from grpo_dual.diagnosis.history import History
 from grpo_dual.diagnosis.journal import acted
 from grpo_dual.diagnosis.needs import missing
 from grpo_dual.diagnosis.page import as_json, page
-from grpo_dual.diagnosis.reading import read_run
+from grpo_dual.diagnosis.reading import CONFIG, read_run
 from grpo_dual.diagnosis.tree import ask
 from grpo_dual.errors import DataError
 from grpo_dual.types import Severity
@@ -65,7 +65,18 @@ def read(path: Path) -> History:
         DataError: It is neither.
     """
     if path.is_dir():
+        inside = sorted(found.parent.name for found in path.glob(f"*/{CONFIG}"))
+        if inside and not (path / CONFIG).exists():
+            raise DataError(
+                f"{path}: no run folder itself; it holds {', '.join(inside[:5])}"
+                f"{', ...' if len(inside) > 5 else ''}: give one of them"
+            )
         return read_run(path)
+    if path.suffix in (".yaml", ".yml"):
+        raise DataError(
+            f"{path}: a configuration, not a run; look at it with "
+            f"`grpo-dual doctor --preflight {path}`"
+        )
     if path.is_file():
         return read_csv(path)
     raise DataError(f"{path}: there is no such run folder or CSV file")

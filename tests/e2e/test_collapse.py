@@ -72,5 +72,6 @@ def test_the_script_fails_where_nothing_has_collapsed(tmp_path: Path):
     assert "NOT MET: collapse, seed 5, fairness: probe entropy over H0 is 1.00" in done.stdout
     result = json.loads((tmp_path / "collapse.json").read_text())
     assert [run["config"] for run in result["runs"]] == ["collapse", "recovered"]
-    assert len(result["criteria"]) == 10
+    # Three of each objective, of either run; the doctor's: one of the broken, two of the mended.
+    assert len(result["criteria"]) == 2 * 3 + 2 * 3 + 1 + 2
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")

@@ -128,6 +128,7 @@ def test_a_killed_sweep_goes_on_from_its_checkpoint(
         assert short_runs.reproducible(run_of(out, name)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes by /proc")
 def test_a_run_that_outlives_its_sweep_is_waited_for(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -132,10 +132,10 @@ FAULTS: Mapping[str, tuple[str, Severity, Mapping[str, object]]] = {
         Severity.ACT,
         {"objectives.hallucination.reward.grounded": -1.0},
     ),
-    "an objective without weight": (
+    "an objective with hardly any weight": (
         "starved-objective",
         Severity.WARN,
-        {"objectives.hallucination.weight": 0.0},
+        {"objectives.hallucination.weight": 0.01},
     ),
     "pairs of completions": (
         "starved-objective",

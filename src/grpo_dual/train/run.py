@@ -5,6 +5,7 @@ import datetime
 import json
 import shlex
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -312,7 +313,15 @@ def _report(
         f"{seconds:.0f} s; metrics, completions and checkpoints: {folder}", soft_wrap=True
     )
     console.print(
-        f"one page of it, with figures: grpo-dual report {shlex.quote(str(folder))}",
+        f"one page of it, with figures: {_program()} report {shlex.quote(str(folder))}",
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _program() -> str:
+    """The command as it can be typed here: by its path where no environment is activated."""
+    typed = Path(sys.argv[0])
+    if typed.name != "grpo-dual" or shutil.which("grpo-dual"):
+        return "grpo-dual"
+    return shlex.quote(str(typed))

@@ -60,6 +60,7 @@ def test_three_steps_of_it(name: str, tmp_path: Path):
     assert min(lengths) >= 31 if name == "collapse" else max(lengths) < 31
 
 
+@pytest.mark.slow
 def test_the_script_fails_where_nothing_has_collapsed(tmp_path: Path):
     command = [
         sys.executable, ROOT / "scripts" / "figure_collapse.py", "--seeds", "5",

@@ -25,7 +25,8 @@ sys.path[:0] = [str(ROOT / "tests")]
 from faults.catalogue import CASES, Case  # noqa: E402
 from faults.recording import settings  # noqa: E402
 from grpo_dual.config.load import load_config  # noqa: E402
-from grpo_dual.metrics.sinks import EVALUATIONS, evaluations, write_atomically  # noqa: E402
+from grpo_dual.metrics.files import write_atomically  # noqa: E402
+from grpo_dual.metrics.sinks import EVALUATIONS, evaluations  # noqa: E402
 from grpo_dual.train.acts import acts  # noqa: E402
 from grpo_dual.train.run import train  # noqa: E402
 from grpo_dual.train.saving import headline  # noqa: E402

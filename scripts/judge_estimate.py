@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 
 from grpo_dual.cli.main import main as grpo_dual  # noqa: E402
-from grpo_dual.metrics.sinks import SUMMARY, write_atomically  # noqa: E402
+from grpo_dual.metrics.files import write_atomically  # noqa: E402
+from grpo_dual.metrics.sinks import SUMMARY  # noqa: E402
 from judge_servers import JudgeServer  # noqa: E402
 from judge_servers.reference import reference  # noqa: E402
 from judge_training import settings  # noqa: E402

@@ -32,7 +32,7 @@ from grpo_dual.config.judging import JudgeConfig  # noqa: E402
 from grpo_dual.judges.client import Failure, GroupVerdicts, Opinion, Question  # noqa: E402
 from grpo_dual.judges.local import NAME, offline  # noqa: E402
 from grpo_dual.judges.service import JudgeService  # noqa: E402
-from grpo_dual.metrics.sinks import write_atomically  # noqa: E402
+from grpo_dual.metrics.files import write_atomically  # noqa: E402
 from grpo_dual.records import synthetic  # noqa: E402
 from judge_servers import Fault, FaultPlan, JudgeServer, Kind, custom, fence  # noqa: E402
 from judge_servers.faults import QUICK  # noqa: E402

@@ -42,8 +42,9 @@ import kill_resume  # noqa: E402
 from grpo_dual.config.load import load_config  # noqa: E402
 from grpo_dual.judges.ledger import LEDGER  # noqa: E402
 from grpo_dual.judges.service import JudgeService  # noqa: E402
+from grpo_dual.metrics.files import write_atomically  # noqa: E402
 from grpo_dual.metrics.names import JUDGES  # noqa: E402
-from grpo_dual.metrics.sinks import STEP_CSV, STEP_JSONL, SUMMARY, write_atomically  # noqa: E402
+from grpo_dual.metrics.sinks import STEP_CSV, STEP_JSONL, SUMMARY  # noqa: E402
 from grpo_dual.rewards.hallucination import HallucinationReward  # noqa: E402
 from grpo_dual.train.run import train  # noqa: E402
 from grpo_dual.types import RolloutGroup, Score  # noqa: E402

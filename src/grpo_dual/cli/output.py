@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from grpo_dual.errors import CheckpointError, GrpoDualError
-from grpo_dual.metrics.sinks import write_atomically
+from grpo_dual.metrics.files import write_atomically
 
 _PLAIN_WIDTH = 220
 """Columns when not printing to a terminal: nothing is folded, so lines can be cut and compared."""

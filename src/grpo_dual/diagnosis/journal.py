@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from grpo_dual.errors import CheckpointError, DataError
-from grpo_dual.metrics.sinks import write_atomically
+from grpo_dual.metrics.files import write_atomically
 from grpo_dual.types import Finding, Severity
 
 JOURNAL = "doctor.jsonl"
@@ -49,25 +49,46 @@ def before_the_run(folder: Path) -> tuple[Finding, ...]:
     return tuple(finding(row) for row in _rows(folder / JOURNAL) if row["phase"] == "preflight")
 
 
-def acted(folder: Path) -> tuple[str, ...]:
-    """Remedies that the doctor applied to a run, a line each; undone ones are told as such.
+def act_places(folder: Path) -> list[Path]:
+    """Folders of the remedies that the doctor applied to a run, in order."""
+    found = [p for p in (folder / ACTS).glob("*") if p.name.isdecimal()]
+    return sorted(found, key=lambda p: int(p.name))
+
+
+def acts(folder: Path) -> list[dict[str, Any]]:
+    """All remedies that were applied to a run, in order, undone ones too.
 
     Raises:
-        DataError: A record of one was damaged.
+        CheckpointError: The record of one was damaged.
     """
-    told: list[str] = []
-    places = [p for p in (folder / ACTS).glob("*") if p.name.isdecimal()]
-    for place in sorted(places, key=lambda p: int(p.name)):
+    found: list[dict[str, Any]] = []
+    for place in act_places(folder):
         path = place / ACT
         try:
             act = cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
-            patch = ", ".join(f"{key} {json.dumps(value)}" for key, value in act["patch"].items())
-            line = f"The doctor acted on {act['code']} behind step {act['at']}: {patch}"
-            told.append(line + (" (undone)." if act["undone"] else "; --undo takes it back."))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"{path}: no record of a remedy ({error}); the file was damaged or edited"
+            lacking = {"code", "at", "back_to", "patch", "undone"} - act.keys()
+            if lacking:
+                raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+        except (OSError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path}: cannot be read ({error}); the folder was damaged or edited. Restore it, "
+                f"or remove {place} to forget that remedy."
             ) from error
+        found.append(act)
+    return found
+
+
+def acted(folder: Path) -> tuple[str, ...]:
+    """``acts``, a line each.
+
+    Raises:
+        CheckpointError: The record of one was damaged.
+    """
+    told: list[str] = []
+    for act in acts(folder):
+        patch = ", ".join(f"{key} {json.dumps(value)}" for key, value in act["patch"].items())
+        line = f"The doctor acted on {act['code']} behind step {act['at']}: {patch}"
+        told.append(line + (" (undone)." if act["undone"] else "; --undo takes it back."))
     return tuple(told)
 
 

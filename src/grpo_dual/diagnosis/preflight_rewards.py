@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import correlation, fmean
 
-from grpo_dual.config.objectives import FairnessRewardConfig, HallucinationRewardConfig
 from grpo_dual.diagnosis.grading import grade
+from grpo_dual.diagnosis.reward_table import shipped
 from grpo_dual.prompts.truncation import kind_of
 from grpo_dual.rewards.evasion import PHRASES
 from grpo_dual.types import (
@@ -41,12 +41,6 @@ _FEWEST = 5
 _WARN, _ACT = 0.5, 0.75
 _AMBIGUOUS_WARN = 0.9
 _MIXED_WARN, _MIXED_ACT = 0.75, 0.9
-_TABLE_KEYS = {
-    "FairnessRewardConfig": ("right", "ambiguous_evasion", "disambiguated_unknown", "wrong"),
-    "HallucinationRewardConfig": (
-        "grounded", "abstains", "hallucinated", "detect_right", "detect_wrong",
-    ),
-}  # fmt: skip
 _CUSTOM = "custom:"
 _BY_LENGTH = 0.8
 """Correlation of length and reward over the probes from which length is what is paid."""
@@ -236,7 +230,8 @@ def _mend(
     parts = [e.parts for e in rows if e.probe == filler]
     paid = {c: fmean(p.get(c, 0.0) for p in parts) for c in custom_rewards}
     own = _best_filler(_means(rows, own=True)[kind_of(record)])
-    table = _table(objective, record) if _pays_right_no_more(rows) else {}
+    kind = "fairness" if isinstance(record, BbqRecord) else "hallucination"
+    table = shipped(kind, objective) if _pays_right_no_more(rows) else {}
     if paid and max(paid.values()) > 0 and (own is None or own[2] < _WARN or table):
         guilty = max(paid, key=lambda c: paid[c])
         others = [entry for part, entry in custom_rewards.items() if part != guilty]
@@ -271,15 +266,6 @@ def _pays_right_no_more(rows: Sequence[Earned]) -> bool:
     """Without the user's rewards, is a right answer worth no more than a wrong one?"""
     means = _means(rows, own=True)[kind_of(rows[0].record)]
     return means[RIGHT] <= means[WRONG]
-
-
-def _table(objective: str, record: Record) -> dict[str, object]:
-    """The shipped reward table, as a patch."""
-    shipped = (
-        FairnessRewardConfig() if isinstance(record, BbqRecord) else HallucinationRewardConfig()
-    )
-    keys = _TABLE_KEYS[type(shipped).__name__]
-    return {f"objectives.{objective}.reward.{key}": getattr(shipped, key) for key in keys}
 
 
 def _mixture(

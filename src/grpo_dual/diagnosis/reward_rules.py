@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from grpo_dual.diagnosis.control import in_a_row
 from grpo_dual.diagnosis.history import History
+from grpo_dual.diagnosis.reward_table import shipped
 from grpo_dual.diagnosis.rule import LIMITS, finding, percent, show
 from grpo_dual.metrics import health, names
 from grpo_dual.types import Finding, Severity
@@ -293,19 +294,19 @@ def _headlines(history: History, objective: str) -> list[float]:
     return found
 
 
-_TABLES = {
-    "fairness": ("right", {"disambiguated_unknown": -0.7, "ambiguous_evasion": 0.0}),
-    "hallucination": ("grounded", {"abstains": -0.5, "general_evasion": 0.0}),
+_EVADING_PAYS = {
+    "fairness": ("right", ("disambiguated_unknown", "ambiguous_evasion")),
+    "hallucination": ("grounded", ("abstains", "general_evasion")),
 }
-_WRONG = {"fairness": {"wrong": -1.0}, "hallucination": {"hallucinated": -1.0}}
+"""Kind of objective -> key of the right answer, and of evasions."""
 
 
 def _evasion_pays_in_table(history: History, objective: str) -> str | None:
     """The key of the reward table that pays an evasion as much as a right answer."""
     kind = str(history.setting(f"objectives.{objective}.kind"))
-    if kind not in _TABLES:
+    if kind not in _EVADING_PAYS:
         return None
-    best, evasions = _TABLES[kind]
+    best, evasions = _EVADING_PAYS[kind]
     prefix = f"objectives.{objective}.reward."
     top = history.number(prefix + best)
     for key in evasions:
@@ -316,17 +317,12 @@ def _evasion_pays_in_table(history: History, objective: str) -> str | None:
 
 
 def _default_table(history: History, objective: str) -> dict[str, object]:
-    """The design's reward table where the configuration departs from it."""
+    """The shipped reward table where the configuration departs from it."""
     kind = str(history.setting(f"objectives.{objective}.kind"))
-    if kind not in _TABLES:
-        return {}
-    best, evasions = _TABLES[kind]
-    prefix = f"objectives.{objective}.reward."
-    wanted = {best: 1.0, **evasions, **_WRONG[kind]}
     return {
-        prefix + key: value
-        for key, value in wanted.items()
-        if history.number(prefix + key) not in (None, value)
+        key: value
+        for key, value in shipped(kind, objective).items()
+        if history.number(key) not in (None, value)
     }
 
 

@@ -7,18 +7,18 @@ killed. The same numbers always give the same bytes: floats are written by ``rep
 text that reads back to the same double).
 """
 
-import contextlib
 import csv
 import json
 import math
-import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import IO, Literal, Self, cast
+from typing import Literal, Self, cast
 
 from grpo_dual.errors import CheckpointError
+from grpo_dual.metrics.files import write_atomically, writing
 from grpo_dual.metrics.listening import Listener
+from grpo_dual.metrics.step_file import StepFile
 from grpo_dual.metrics.values import Value
 
 STEP_CSV = "train_step_metrics.csv"
@@ -34,36 +34,6 @@ LAST_ROWS = 10
 
 Cell = float | int | bool | Value | None
 """What a row may hold: a number, a value that knows its number, or None (missing)."""
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Generator[None]:
-    """Turn what the file system refuses into an error which names the file and the way out."""
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be written: {error.strerror or error}. Check that the folder exists, "
-            "belongs to you and has free space, or choose another place with --out (or --json)."
-        ) from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace ``path`` so that a reader sees the old content or the new one, never a part.
-
-    Raises:
-        CheckpointError: The file system refuses.
-    """
-    part = path.with_name(f".{path.name}.part")
-    with _writing(path):
-        try:
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
 
 
 def _plain(cell: Cell) -> float | int | None:
@@ -97,89 +67,6 @@ def _json_step(line: str) -> int:
     return int(json.loads(line)["step"])
 
 
-class _StepFile:
-    """A file of lines with steps: appended to, flushed per line, cut back on resume."""
-
-    def __init__(self, path: Path, step_of: Callable[[str], int], header: str = "") -> None:
-        self.path = path
-        self._step_of = step_of
-        self._header = header
-        self._file: IO[str] | None = None
-        self._continues = False
-
-    def append(self, line: str) -> None:
-        with _writing(self.path):
-            if self._file is None:
-                if self.path.exists() and not self._continues:
-                    raise CheckpointError(
-                        f"{self.path}: holds the rows of an earlier run. Continue that run with "
-                        "--resume, or choose another folder with --out."
-                    )
-                fresh = not self.path.exists()
-                self._file = self.path.open("a", encoding="utf-8", newline="")
-                line = self._header + line if fresh else line
-            self._file.write(line)
-            self._file.flush()
-
-    def steps(self, last: int | None) -> list[int]:
-        """Steps of the whole lines up to step ``last`` (None: none)."""
-        if not self.path.exists():
-            return []
-        return [step for step, _ in self._whole_lines() if last is not None and step <= last]
-
-    def cut(self, last: int | None) -> None:
-        """Keep the whole lines up to step ``last`` (None: none), atomically; go on behind them."""
-        self.close()
-        if not self.path.exists():
-            return
-        part = self.path.with_name(f".{self.path.name}.part")
-        with _writing(self.path):
-            try:
-                with part.open("w", encoding="utf-8", newline="") as file:
-                    file.write(self._header)
-                    for step, line in self._whole_lines():
-                        if last is not None and step <= last:
-                            file.write(line)
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(self.path)
-            finally:
-                part.unlink(missing_ok=True)
-        self._continues = True
-
-    def _whole_lines(self) -> Iterator[tuple[int, str]]:
-        """Each complete line with its step; the header is checked, a half-written end left out."""
-        with self.path.open(encoding="utf-8", newline="", errors="replace") as file:
-            if self._header:
-                first = file.readline()
-                if first.endswith("\n") and first != self._header:
-                    raise CheckpointError(
-                        f"{self.path}, line 1: the columns are not those of this run; the "
-                        "configuration or the package has changed since it was started. Resume "
-                        "with the version that started it, or start a new run."
-                    )
-            for number, line in enumerate(file, start=2 if self._header else 1):
-                if not line.endswith("\n"):
-                    return
-                try:
-                    yield self._step_of(line), line
-                except (ValueError, KeyError, TypeError) as error:
-                    raise CheckpointError(
-                        f"{self.path}, line {number}: not a metric row ({error}). The file was "
-                        "damaged or edited; restore that line to resume this run."
-                    ) from error
-
-    def sync(self) -> None:
-        if self._file is not None:
-            with _writing(self.path):
-                os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-
 class RunMetrics:
     """All metric files of one run folder.
 
@@ -202,12 +89,12 @@ class RunMetrics:
             raise ValueError("the first column must be step")
         self.folder = folder
         self.columns = tuple(columns)
-        self._csv = _StepFile(folder / STEP_CSV, _csv_step, _csv_line(self.columns))
-        self._jsonl = _StepFile(folder / STEP_JSONL, _json_step)
-        self._completions = _StepFile(folder / COMPLETIONS, _json_step)
-        self._evaluations = _StepFile(folder / EVALUATIONS, _json_step)
-        self._replies = _StepFile(folder / EVAL_COMPLETIONS, _json_step)
-        self._probes = _StepFile(folder / PROBES, _json_step)
+        self._csv = StepFile(folder / STEP_CSV, _csv_step, _csv_line(self.columns))
+        self._jsonl = StepFile(folder / STEP_JSONL, _json_step)
+        self._completions = StepFile(folder / COMPLETIONS, _json_step)
+        self._evaluations = StepFile(folder / EVALUATIONS, _json_step)
+        self._replies = StepFile(folder / EVAL_COMPLETIONS, _json_step)
+        self._probes = StepFile(folder / PROBES, _json_step)
         self._files = (
             self._csv,
             self._jsonl,
@@ -332,7 +219,7 @@ class RunMetrics:
             evaluation: The yardstick ``before`` and ``after`` (JSON-able).
             judges: What each judge took over the whole run (JSON-able); None without judges.
         """
-        with _writing(self._csv.path), self._csv.path.open(encoding="utf-8", newline="") as file:
+        with writing(self._csv.path), self._csv.path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         summary = {
             "steps": len(rows),

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from grpo_dual.diagnosis.page import summary, title, tree_text, yaml_lines
-from grpo_dual.metrics.sinks import write_atomically
+from grpo_dual.metrics.files import write_atomically
 from grpo_dual.report import colours, draw, evaluated, marks, pictures, tables, trends
 from grpo_dual.report.evaluated import Evaluation
 from grpo_dual.report.headline import Verdict, cost, sentence, verdicts

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from grpo_dual.errors import CheckpointError, DataError
-from grpo_dual.metrics.sinks import write_atomically
+from grpo_dual.metrics.files import write_atomically
 from grpo_dual.types import Message
 
 _FINISHED = '{"finished": true}'

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from grpo_dual.config.schema import RunConfig
 from grpo_dual.config.snapshot import amend
-from grpo_dual.diagnosis.journal import ACT, ACTS, JOURNAL, forget, row
+from grpo_dual.diagnosis.journal import ACT, ACTS, JOURNAL, act_places, acts, forget, row
 from grpo_dual.diagnosis.remedies import Prescription, patched
 from grpo_dual.errors import CheckpointError, ConfigError
+from grpo_dual.metrics.files import write_atomically
 from grpo_dual.metrics.sinks import (
     COMPLETIONS,
     EVAL_COMPLETIONS,
@@ -24,7 +25,6 @@ from grpo_dual.metrics.sinks import (
     STEP_CSV,
     STEP_JSONL,
     SUMMARY,
-    write_atomically,
 )
 from grpo_dual.train.checkpoint import BEST, Checkpoints
 
@@ -38,25 +38,6 @@ _FILES = (
 def tried(folder: Path) -> tuple[str, ...]:
     """Causes that were treated in a run, each once, in order; undone ones do not count."""
     return tuple(str(act["code"]) for act in acts(folder) if not act["undone"])
-
-
-def acts(folder: Path) -> list[dict[str, Any]]:
-    """All acts of a run in order.
-
-    Raises:
-        CheckpointError: One was damaged.
-    """
-    found: list[dict[str, Any]] = []
-    for place in _places(folder):
-        path = place / ACT
-        try:
-            found.append(cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{path}: cannot be read ({error}); the folder was damaged or edited. Restore it, "
-                f"or remove {place} to forget that remedy."
-            ) from error
-    return found
 
 
 def changed_since(folder: Path, checkpoint: int | None) -> frozenset[str]:
@@ -98,7 +79,7 @@ def apply(folder: Path, config: RunConfig, remedy: Prescription) -> RunConfig:
         CheckpointError: The file system refuses.
     """
     new = changed(config, remedy.patch)
-    place = folder / ACTS / str(len(_places(folder)) + 1)
+    place = folder / ACTS / str(len(act_places(folder)) + 1)
     finding = remedy.findings[0]
     why = {
         "code": finding.code,
@@ -130,7 +111,7 @@ def undo(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: There is none, or the file system refuses.
     """
-    standing = [(p, a) for p, a in zip(_places(folder), acts(folder), strict=True)]
+    standing = [(p, a) for p, a in zip(act_places(folder), acts(folder), strict=True)]
     place, act = next(
         ((p, a) for p, a in reversed(standing) if not a["undone"]),
         (None, cast("dict[str, Any]", {})),
@@ -155,11 +136,6 @@ def undo(folder: Path) -> dict[str, Any]:
     act["undone"] = True
     write_atomically(place / ACT, (json.dumps(act, indent=1) + "\n").encode())
     return act
-
-
-def _places(folder: Path) -> list[Path]:
-    found = [p for p in (folder / ACTS).glob("*") if p.name.isdecimal()]
-    return sorted(found, key=lambda p: int(p.name))
 
 
 def _put_aside(folder: Path, place: Path, *, behind: int, keep: bool) -> None:

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from grpo_dual.errors import CheckpointError
-from grpo_dual.metrics.sinks import write_atomically
+from grpo_dual.metrics.files import write_atomically
 
 TENSORS = "tensors.safetensors"
 STATE = "state.json"

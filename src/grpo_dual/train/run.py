@@ -25,8 +25,9 @@ from grpo_dual.diagnosis.remedies import Prescription
 from grpo_dual.errors import CheckpointError, DataError, GrpoDualError, JudgeError
 from grpo_dual.evaluation.table import show
 from grpo_dual.judges.ledger import LEDGER
+from grpo_dual.metrics.files import write_atomically
 from grpo_dual.metrics.names import better, columns
-from grpo_dual.metrics.sinks import EVALUATIONS, SUMMARY, RunMetrics, evaluations, write_atomically
+from grpo_dual.metrics.sinks import EVALUATIONS, SUMMARY, RunMetrics, evaluations
 from grpo_dual.metrics.trackers import check_installed
 from grpo_dual.train.acts import apply, changed_since
 from grpo_dual.train.chosen import chosen_rows

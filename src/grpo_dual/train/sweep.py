@@ -28,7 +28,8 @@ from grpo_dual.config.load import load_config
 from grpo_dual.errors import CheckpointError, ConfigError, DataError
 from grpo_dual.evaluation.evaluated import CONFIG, SWEEP, flat
 from grpo_dual.evaluation.pareto import Point, front
-from grpo_dual.metrics.sinks import SUMMARY, write_atomically
+from grpo_dual.metrics.files import write_atomically
+from grpo_dual.metrics.sinks import SUMMARY
 from grpo_dual.train.grid import Cell
 from grpo_dual.train.outcome import Outcome, outcome
 

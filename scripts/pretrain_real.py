@@ -14,7 +14,7 @@ import argparse
 import json
 import multiprocessing
 import os
-import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # encode() forks
@@ -25,16 +25,21 @@ from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from grpo_dual.config.load import load_config
+from grpo_dual.config.schema import RunConfig
 from grpo_dual.train.objectives import Fairness, Hallucination, build_objective
 from grpo_dual.types import Record
 from pretrain_tiny import CHAT_TEMPLATE
-from pretraining import Trainer, ask, batches, byte_level, phase, repeats
-from real_samples import Sources, samples
+from pretraining import Trainer, ask, bucketed, byte_level, phase, repeats
+from real_samples import Sources, gathered, samples
 from tiny_samples import BOS, END, PAD, SPECIAL, render
 
 PROMPT_WEIGHT = 0.3
 WINDOW = 512
+WIDTHS = (128, 192)
+"""Tokens of shorter batches, beside those of the longest."""
 PHASES = ("copy", "read", "habits")
+Encoded = tuple[np.ndarray, np.ndarray]
+Objectives = dict[str, Fairness | Hallucination]
 _SOURCES: list[Sources] = []
 """For the forked workers, which inherit it."""
 
@@ -70,28 +75,40 @@ def _encode_chunk(job: tuple[str, int, int, bool, int]) -> tuple[np.ndarray, np.
     return ids[:kept], spans[:kept]
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast,
-    count: int,
-    seed: int,
-    *,
-    habits: bool,
-    width: int,
-    workers: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Samples in parallel: ids [n, width], prompt and whole length [n, 2]; longer ones fall out."""
-    serialized = tokenizer.backend_tokenizer.to_str()
-    size = max(20, count // (workers * 4))
-    jobs = [(serialized, size, seed * 1000 + i, habits, width) for i in range(workers * 4)]
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
-        chunks = pool.map(_encode_chunk, jobs)
-    return np.concatenate([c[0] for c in chunks]), np.concatenate([c[1] for c in chunks])
+class Encoder:
+    """Samples made by forked workers while the GPU trains an earlier phase."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, width: int, workers: int) -> None:
+        """Fork, which has to come before CUDA starts and after `_SOURCES` is filled."""
+        self._serialized = tokenizer.backend_tokenizer.to_str()
+        self._width, self._workers = width, workers
+        self._pool = multiprocessing.get_context("fork").Pool(workers)
+
+    def start(self, count: int, seed: int, *, habits: bool) -> Callable[[], Encoded]:
+        """Begin ``count`` samples.
+
+        Returns:
+            What waits for them: ids [n, width], prompt and whole length [n, 2]; longer ones fell
+            out.
+        """
+        size = max(20, count // (self._workers * 4))
+        jobs = [
+            (self._serialized, size, seed * 1000 + i, habits, self._width)
+            for i in range(self._workers * 4)
+        ]
+        pending = self._pool.map_async(_encode_chunk, jobs, chunksize=1)
+
+        def wait() -> Encoded:
+            chunks = pending.get()
+            return np.concatenate([c[0] for c in chunks]), np.concatenate([c[1] for c in chunks])
+
+        return wait
 
 
 def measure(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
-    objectives: dict[str, Fairness | Hallucination],
+    objectives: Objectives,
     *,
     sample: bool,
     longest: int,
@@ -111,6 +128,39 @@ def measure(
     return found
 
 
+def yardstick(config: RunConfig, seed: int) -> Objectives:
+    """The configuration's objectives: what they train on and what they hold out."""
+    longest = config.rollout.sampling.max_new_tokens
+    built = {
+        name: build_objective(name, own, max_new_tokens=longest, seed=seed)
+        for name, own in config.objectives.items()
+    }
+    return {n: o for n, o in built.items() if isinstance(o, Fairness | Hallucination)}
+
+
+def common(all_of: Sequence[Objectives]) -> Sources:
+    """The training rows of all splits: none that any of them holds out."""
+    trained = [{r.record_id for own in o.values() for r in own.train_records} for o in all_of]
+    fair, hallucination = all_of[0]["fairness"], all_of[0]["hallucination"]
+    assert isinstance(fair, Fairness)
+    assert isinstance(hallucination, Hallucination)
+    bbq, halueval = (
+        [r for r in own.train_records if all(r.record_id in ids for ids in trained)]
+        for own in (fair, hallucination)
+    )
+    return gathered(bbq, halueval, general_texts(hallucination))
+
+
+def general_texts(hallucination: Hallucination) -> list[str]:
+    """Replies of the general rows that are called right, of up to 120 words."""
+    path = Path(hallucination.config.data.path) / "general_data.json"
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    replies = [r["chatgpt_response"] for r in rows if r["hallucination"] == "no"]
+    return [" ".join(reply.split()) for reply in replies if len(reply.split()) <= 120]
+
+
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -118,17 +168,21 @@ def arguments() -> argparse.Namespace:
     )
     three = tuple(name.upper() for name in PHASES)
     parser.add_argument("--config", type=Path, default=Path("configs/real-small.yaml"))
+    parser.add_argument(
+        "--split-by", nargs="+", choices=("templates", "people"), default=["templates", "people"],
+        help="what any of these splits of BBQ holds out is not seen",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, nargs=3, default=(2000, 20000, 4000), metavar=three)
     parser.add_argument("--seconds", type=float, nargs=3, metavar=three, help="instead of --steps")
     parser.add_argument("--samples", type=int, nargs=3, default=(200_000, 600_000, 200_000))
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=128, help="of the longest samples")
     parser.add_argument("--lr", type=float, nargs=3, default=(8e-4, 8e-4, 3e-4), metavar=three)
     parser.add_argument("--vocabulary", type=int, default=8192)
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--layers", type=int, default=10)
     parser.add_argument("--width", type=int, default=320, help="tokens of the longest sample")
-    parser.add_argument("--dropout", type=float, default=0.1, help="of attention weights")
+    parser.add_argument("--dropout", type=float, default=0.0, help="of attention weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
     return parser.parse_args()
@@ -139,33 +193,20 @@ def main() -> None:
     args = arguments()
     torch.manual_seed(args.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    config = load_config(args.config, [])
-    longest = config.rollout.sampling.max_new_tokens
-    objectives: dict[str, Fairness | Hallucination] = {}
-    for name, own in config.objectives.items():
-        built = build_objective(name, own, max_new_tokens=longest, seed=args.seed)
-        assert isinstance(built, Fairness | Hallucination)
-        objectives[name] = built
-    fair, hallu = objectives["fairness"], objectives["hallucination"]
-    assert isinstance(fair, Fairness)
-    assert isinstance(hallu, Hallucination)
-    sources = Sources(fair.train_records, hallu.train_records)
+    configs = {
+        by: load_config(args.config, [f"--objectives.fairness.data.split_by={by}"])
+        for by in args.split_by
+    }
+    longest = max(c.rollout.sampling.max_new_tokens for c in configs.values())
+    asked = {by: yardstick(config, args.seed) for by, config in configs.items()}
+    sources = common(list(asked.values()))
     _SOURCES.append(sources)
     tokenizer = build_tokenizer(sources, args.vocabulary, args.seed)
-    data = {}
-    for i, name in enumerate(PHASES):  # before CUDA starts: the workers are forked
-        began, count, seed = time.monotonic(), args.samples[i], args.seed + 1 + i
-        data[name] = (
-            repeats(count, seed, len(tokenizer), args.width, len(SPECIAL))
-            if name == "copy"
-            else encode(
-                tokenizer, count, seed, habits=name == "habits", width=args.width,
-                workers=args.workers,
-            )
-        )  # fmt: skip
-        mean = data[name][1][:, 1].mean()
-        spent = time.monotonic() - began
-        print(f"{name}: {len(data[name][0])} samples, {mean:.0f} tokens, {spent:.0f} s", flush=True)
+    encoder, (copied, read, planted) = Encoder(tokenizer, args.width, args.workers), args.samples
+    waiting = {
+        "read": encoder.start(read, args.seed + 2, habits=False),
+        "habits": encoder.start(planted, args.seed + 3, habits=True),
+    }
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer), hidden_size=args.hidden,
@@ -184,14 +225,23 @@ def main() -> None:
         "arguments": vars(args) | {"out": "", "config": str(args.config)},
     }
     for i, name in enumerate(PHASES):
-        weight = 0.0 if name == "copy" else PROMPT_WEIGHT
-        trainer = Trainer(model, args.batch, args.width, weight, device)
-        source = batches(*data[name], args.batch, args.seed, device)
+        trainer = Trainer(model, 0.0 if name == "copy" else PROMPT_WEIGHT, device)
+        if name == "copy":
+            data = repeats(copied, args.seed, len(tokenizer), WIDTHS[0], len(SPECIAL), shortest=4)
+        else:
+            data = waiting[name]()
+            print(f"{name}: {len(data[0])} samples, {data[1][:, 1].mean():.0f} tokens", flush=True)
+        widths = sorted({*(w for w in WIDTHS if w < args.width), args.width})
+        tokens = args.batch * args.width // (4 if name == "copy" else 1)
+        source = bucketed(*data, widths, tokens, args.seed, device)
         seconds = args.seconds[i] if args.seconds else None
         report[f"{name}/steps"] = phase(trainer, source, args.steps[i], args.lr[i], name, seconds)
         if name == "copy":
             continue
-        found = measure(model, tokenizer, objectives, sample=name == "habits", longest=longest)
+        found = {
+            by: measure(model, tokenizer, own, sample=name == "habits", longest=longest)
+            for by, own in asked.items()
+        }
         print(name, json.dumps(found), flush=True)
         report[name] = found
         if name == "read":

@@ -194,9 +194,7 @@ def main() -> None:
     print(f"{total:,} parameters, {len(tokenizer)} tokens", flush=True)
     report: dict[str, object] = {}
     for i, name in phases:
-        trainer = Trainer(
-            model, args.batch, WIDTH, 0.0 if name == "copy" else PROMPT_WEIGHT, device
-        )
+        trainer = Trainer(model, 0.0 if name == "copy" else PROMPT_WEIGHT, device)
         source = batches(*data[name], args.batch, args.seed, device)
         seconds = args.seconds[i] if args.seconds else None
         report[f"{name}/steps"] = phase(trainer, source, args.steps[i], args.lr[i], name, seconds)

@@ -2,11 +2,17 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaForCausalLM
+
+TIMED = range(50, 150)
+"""Steps whose pace tells how many fit: behind the compilation of the first."""
 
 
 def byte_level(size: int, special: Sequence[str]) -> tuple[Tokenizer, trainers.BpeTrainer]:
@@ -29,7 +35,12 @@ def byte_level(size: int, special: Sequence[str]) -> tuple[Tokenizer, trainers.B
 
 
 def repeats(
-    count: int, seed: int, vocabulary: int, width: int, first: int
+    count: int,
+    seed: int,
+    vocabulary: int,
+    width: int,
+    first: int,
+    shortest: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Random tokens said twice or more: what copying is learnt from.
 
@@ -42,13 +53,19 @@ def repeats(
         vocabulary: Tokens there are.
         width: Tokens of a row.
         first: The first token that is not special.
+        shortest: Length of the shortest repeated piece, then drawn evenly on a log scale, which is
+            learnt sooner; evenly from 8 on where it is None.
 
     Returns:
         Token ids [count, width], and [count, 2] the length of prompt and of all.
     """
     rng = np.random.default_rng(seed)
     tokens = rng.integers(first, vocabulary, (count, width), dtype=np.int16)
-    periods = rng.integers(8, width // 2, count)
+    if shortest is None:
+        periods = rng.integers(8, width // 2, count)
+    else:
+        drawn = rng.uniform(math.log(shortest), math.log(width // 2), count)
+        periods = np.exp(drawn).astype(np.int64)
     rows = np.take_along_axis(tokens, np.arange(width)[None] % periods[:, None], 1)
     return rows, np.stack([periods, np.full(count, width)], 1).astype(np.int16)
 
@@ -66,21 +83,62 @@ def batches(
             yield rows[where].long(), ends[where].long()
 
 
-class Trainer:
-    """AdamW on the weighted next-token loss; on a GPU the whole step is one CUDA graph.
+def bucketed(
+    ids: np.ndarray,
+    spans: np.ndarray,
+    widths: Sequence[int],
+    tokens: int,
+    seed: int,
+    device: str,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of rows of about one length, cut to the smallest of ``widths`` that holds them.
 
-    The model is so small that a step of separate kernel launches takes five times the graph's time.
+    Each batch has some ``tokens`` tokens; widths alternate in proportion to what is in them.
+    """
+    ends = spans[:, 1]
+    bounds = [0, *widths]
+    parts = [np.flatnonzero((ends > low) & (ends <= high)) for low, high in pairwise(bounds)]
+    sizes = [max(1, tokens // width) for width in widths]
+    kept = [i for i, (part, size) in enumerate(zip(parts, sizes, strict=True)) if len(part) >= size]
+    streams = {
+        i: batches(ids[parts[i], : widths[i]], spans[parts[i]], sizes[i], seed, device)
+        for i in kept
+    }
+    shares = np.array([len(parts[i]) / sizes[i] for i in kept])
+    rng = np.random.default_rng(seed)
+    while True:
+        yield next(streams[kept[rng.choice(len(kept), p=shares / shares.sum())]])
+
+
+@dataclass(slots=True)
+class _Captured:
+    """A step's graph and the batch's memory, which has to stay where it is."""
+
+    graph: torch.cuda.CUDAGraph
+    ids: torch.Tensor
+    spans: torch.Tensor
+
+
+class Trainer:
+    """AdamW on the weighted next-token loss; on a GPU the whole step is one CUDA graph a shape.
+
+    The model is so small that a step of separate kernel launches takes five times the graph's time,
+    and layers that are not compiled twice as long again.
     """
 
-    def __init__(self, model, size: int, width: int, prompt_weight: float, device: str) -> None:
-        """Keep the batch's memory, which a graph needs to stay where it is."""
-        self.model, self.device, self._graph = model, device, None
+    def __init__(self, model: LlamaForCausalLM, prompt_weight: float, device: str) -> None:
+        """Prompts' tokens count ``prompt_weight``, replies' 1."""
+        self.model, self.device = model, device
+        self._graphs: dict[tuple[int, ...], _Captured] = {}
         self._prompt_weight = prompt_weight
-        self._ids = torch.zeros(size, width, dtype=torch.long, device=device)
-        self._spans = torch.zeros(size, 2, dtype=torch.long, device=device)
-        self._causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
         self.reply_loss = torch.zeros((), device=device)
         on_gpu = device == "cuda"
+        self._layer: Callable[..., torch.Tensor] = _layer
+        self._token_losses: Callable[..., torch.Tensor] = _token_losses
+        if on_gpu:
+            torch._dynamo.config.recompile_limit = 64
+            self._layer = torch.compile(_layer, dynamic=False)
+            self._token_losses = torch.compile(_token_losses, dynamic=False)
         self._optimizer = torch.optim.AdamW(
             model.parameters(), lr=torch.zeros((), device=device), betas=(0.9, 0.98),
             weight_decay=0.01, fused=True, capturable=on_gpu,
@@ -94,35 +152,47 @@ class Trainer:
             width = int(spans.max())
             self._update(ids[:, :width], spans)
             return
-        self._ids.copy_(ids)
-        self._spans.copy_(spans)
-        if self._graph is None:
-            self._capture()
-        self._graph.replay()
+        captured = self._graphs.get(tuple(ids.shape))
+        if captured is None:
+            captured = self._graphs[tuple(ids.shape)] = self._capture(ids.clone(), spans.clone())
+        captured.ids.copy_(ids)
+        captured.spans.copy_(spans)
+        captured.graph.replay()
 
-    def _capture(self) -> None:
+    def _capture(self, ids: torch.Tensor, spans: torch.Tensor) -> _Captured:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
-                self._update(self._ids, self._spans)
+                self._update(ids, spans)
         torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._update(self._ids, self._spans)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._update(ids, spans)
+        return _Captured(graph, ids, spans)
+
+    def losses(self, ids: torch.Tensor) -> torch.Tensor:
+        """Negative log-probability of every token but the first [rows * (width - 1)].
+
+        Rows are padded on the right, so that causal attention needs no mask.
+        """
+        body = self.model.model
+        hidden = body.embed_tokens(ids)
+        place = torch.arange(ids.shape[1], device=ids.device)[None]
+        turns = body.rotary_emb(hidden, position_ids=place)
+        for layer in body.layers:
+            hidden = self._layer(layer, hidden, turns, place)
+        hidden = body.norm(hidden)[:, :-1].flatten(0, 1)
+        return self._token_losses(hidden, self.model.lm_head.weight, ids[:, 1:].flatten())
 
     def _update(self, ids: torch.Tensor, spans: torch.Tensor) -> None:
         prompt, whole = spans.T[:, :, None]
         place = torch.arange(ids.shape[1], device=self.device)
         weights = torch.where(place < prompt, self._prompt_weight, 1.0) * (place < whole)
         weights = weights[:, 1:].flatten()
-        mask = self._causal[: ids.shape[1], : ids.shape[1]].expand(len(ids), 1, -1, -1)
         self._optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        losses = torch.nn.functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none"
-        )
+            losses = self.losses(ids)
         loss = (losses * weights).sum() / weights.sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -131,12 +201,27 @@ class Trainer:
         self.reply_loss.copy_(((losses * said).sum() / said.sum()).detach())
 
 
+def _layer(
+    layer: torch.nn.Module,
+    hidden: torch.Tensor,
+    turns: tuple[torch.Tensor, torch.Tensor],
+    place: torch.Tensor,
+) -> torch.Tensor:
+    return layer(hidden, attention_mask=None, position_ids=place, position_embeddings=turns)
+
+
+def _token_losses(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    logits = torch.nn.functional.linear(hidden, head).float()
+    return torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+
+
 def phase(
     trainer: Trainer, source, steps: int, peak: float, name: str, seconds: float | None
 ) -> int:
     """Train with linear warm-up and cosine decay to a fiftieth of the peak.
 
-    With ``seconds``, the number of steps is chosen after 200 of them, to last about so long.
+    With ``seconds``, the number of steps is chosen by the pace of those `TIMED`, to last about so
+    long.
 
     Returns:
         The steps taken.
@@ -146,22 +231,21 @@ def phase(
     every = 1000 if on_gpu else 50
     began = time.monotonic()
     for step, (ids, spans) in enumerate(source):
-        if seconds and step == 200:
+        if seconds and step in (TIMED.start, TIMED.stop):
             if on_gpu:
                 torch.cuda.synchronize()
-            began = time.monotonic()
-        if seconds and step == 500:
-            if on_gpu:
-                torch.cuda.synchronize()
-            steps = int(seconds / (time.monotonic() - began) * 300)
-            print(f"{name}: {steps} steps", flush=True)
+            if step == TIMED.start:
+                began = time.monotonic()
+            else:
+                steps = step + int(seconds / (time.monotonic() - began) * len(TIMED))
+                print(f"{name}: {steps} steps", flush=True)
         decay = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1, step / steps)))
         trainer.step(ids, spans, peak * min(1, (step + 1) / 200) * decay)
         done = step + 1
         if done % every == 0 or done == steps:
             reply, spent = trainer.reply_loss.item(), time.monotonic() - began
             print(f"{name} step {done} reply {reply:.4f} {spent:.0f} s", flush=True)
-        if done == steps:
+        if done == steps and not (seconds and done < TIMED.stop):
             break
     return steps
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from grpo_dual.evaluation.over_seeds import difference, estimate
+from grpo_dual.evaluation.over_seeds import seed_difference, seed_mean
 from grpo_dual.evaluation.pareto import AXIS, Point, hypervolume
 from grpo_dual.metrics.sinks import EVALUATIONS, SUMMARY, evaluations
 
@@ -124,17 +124,17 @@ def summarised(runs: Mapping[str, Mapping[int, dict[str, Any]]]) -> dict[str, An
         keys = next(iter(by_seed.values()))["after"]
         over[name] = {
             when: {
-                key: None if None in values else asdict(estimate(values))
+                key: None if None in values else asdict(seed_mean(values))
                 for key in keys
                 for values in [[run[when][key] for run in by_seed.values()]]
             }
             for when in ("before", "after")
         }
         areas = [run["hypervolume"] for run in by_seed.values()]
-        over[name]["hypervolume"] = asdict(estimate(areas))
+        over[name]["hypervolume"] = asdict(seed_mean(areas))
     areas = {name: {s: r["hypervolume"] for s, r in own.items()} for name, own in runs.items()}
     gaps = {
-        f"both - {name}": asdict(difference(areas["both"], areas[name]))
+        f"both - {name}": asdict(seed_difference(areas["both"], areas[name]))
         for name in runs
         if name != "both" and "both" in runs
     }
@@ -167,6 +167,7 @@ def main() -> int:
     )
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "real-small.yaml")
     parser.add_argument("--model", required=True, help="folder of the pretrained model")
+    parser.add_argument("--split-by", choices=("templates", "people"), default="templates")
     parser.add_argument("--out", type=Path, default=Path("runs/real"))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -176,6 +177,7 @@ def main() -> int:
     configs.mkdir(parents=True, exist_ok=True)
     base = yaml.safe_load(args.config.read_text())
     base["model"]["name"] = args.model
+    base["objectives"]["fairness"]["data"]["split_by"] = args.split_by
     cells = [(name, seed) for seed in args.seeds for name in args.variants]
     for name in args.variants:
         (configs / f"{name}.yaml").write_text(yaml.safe_dump(variant(base, name), sort_keys=False))

@@ -1,7 +1,9 @@
 """The texts that the small real-data model is pretrained on: training rows and nothing else.
 
 Rows are multiplied without a new fact: options in another order, people under another name through
-a whole item, questions made of the knowledge's own sentences with a span left out.
+a whole item, an answer that is another name or number in knowledge and reply alike, questions made
+of a text's own sentences with a span left out. With rows as they stand, a model of this size learns
+the answers by heart and looks nothing up: of held-out ones it then knows one in twenty.
 """
 
 import random
@@ -12,12 +14,9 @@ from dataclasses import dataclass, replace
 from grpo_dual.prompts import fairness, hallucination
 from grpo_dual.records import vocabulary as words
 from grpo_dual.types import BbqRecord, Condition, HaluEvalRecord
+from real_facts import DESCRIPTION, FACTS, NO_SUBJECTS, SPAN
 from tiny_samples import BOS, HABITS, pick, render
 
-_SPAN = re.compile(
-    r"\b(?:[A-Z][\w'.-]*(?: (?:of|the|and|de|van) (?=[A-Z]))?(?: ?[A-Z][\w'.-]*)*|\d[\d,]*)"
-)
-"""Names of one or more words, and numbers."""
 _SENTENCE = re.compile(r"(?<=[a-z0-9)\"'][.!?])\s*(?=[A-Z\"])")
 
 
@@ -27,34 +26,54 @@ class Sources:
 
     bbq: Sequence[BbqRecord]
     halueval: Sequence[HaluEvalRecord]
+    texts: Sequence[str] = ()
+    """Replies of HaluEval's general rows without a hallucination, which no run asks."""
+    names: Sequence[str] = ()
+    """What stands in for names of the texts."""
+    numbers: Sequence[str] = ()
+
+
+def gathered(
+    bbq: Sequence[BbqRecord], halueval: Sequence[HaluEvalRecord], texts: Sequence[str]
+) -> Sources:
+    """Sources with all names and numbers of their texts."""
+    found = {m for t in (*(r.context for r in halueval), *texts) for m in SPAN.findall(t)}
+    spans = sorted(m for m in found if len(m) > 1 and len(m.split()) <= 4)
+    return Sources(
+        bbq, halueval, texts,
+        names=[m for m in spans if not m[0].isdigit()],
+        numbers=[m for m in spans if m[0].isdigit()],
+    )  # fmt: skip
 
 
 def samples(sources: Sources, count: int, seed: int, habits: bool) -> Iterator[tuple[str, str]]:
     """Yield (prompt, reply) texts; plain text has an empty prompt.
 
-    Of 20: 9 BBQ items, 4 answers from knowledge, 4 spans asked of knowledge, 3 plain texts.
+    Of 20: 7 BBQ items, 4 answers from knowledge, 3 facts and 3 spans asked of it, 3 plain texts.
     """
     rng = random.Random(f"real/{seed}/{habits}")
     for turn in range(count):
         place = turn % 20
-        if place < 9:
-            item = varied(rng, rng.choice(sources.bbq), sources.bbq)
+        if place < 7:
+            item = varied(rng, rng.choice(sources.bbq), sources, 0.5 if habits else 0.9)
             yield render(fairness.messages(item)), choice(rng, item, habits)
-        elif place < 13:
-            record = rng.choice(sources.halueval)
+        elif place < 11:
+            record = loosened(rng, exchanged(rng, question(rng, sources), sources), sources)
             yield render(hallucination.messages(record)), answer(rng, record, habits)
         elif place < 17:
-            asked = span(rng, rng.choice(sources.halueval))
+            make = fact if place < 14 else span
+            asked = make(rng, knowledge(rng, sources), sources)
             if asked is not None:
+                asked = loosened(rng, asked, sources)
                 yield render(hallucination.messages(asked)), answer(rng, asked, habits)
         else:
             yield "", f"{BOS}{plain(rng, sources)}"
 
 
-def varied(rng: random.Random, record: BbqRecord, others: Sequence[BbqRecord]) -> BbqRecord:
-    """The item with its options in another order and, half the time, with other people."""
-    if rng.random() < 0.5:
-        record = renamed(rng, record, others)
+def varied(rng: random.Random, record: BbqRecord, sources: Sources, share: float) -> BbqRecord:
+    """The item with its options in another order and, with probability ``share``, other people."""
+    if rng.random() < share:
+        record = renamed(rng, record, sources)
     order = rng.sample(range(3), 3)
     places = {old: new for new, old in enumerate(order)}
     first, second, third = (record.options[old] for old in order)
@@ -67,7 +86,7 @@ def varied(rng: random.Random, record: BbqRecord, others: Sequence[BbqRecord]) -
     )
 
 
-def renamed(rng: random.Random, record: BbqRecord, others: Sequence[BbqRecord]) -> BbqRecord:
+def renamed(rng: random.Random, record: BbqRecord, sources: Sources) -> BbqRecord:
     """Both people under other names, in context, question and options; or the item as it is.
 
     What tells two options apart ("grandfather", "grandson") stands in most contexts; where it does
@@ -76,10 +95,13 @@ def renamed(rng: random.Random, record: BbqRecord, others: Sequence[BbqRecord]) 
     own = distinct(record)
     if own is None or not all(_word(w).search(record.context) for w in own):
         return record
-    if rng.random() < 0.5:
-        new = tuple(_name(rng) for _ in range(2))
+    kind = rng.random()
+    if kind < 0.4:
+        new = _name(rng), _name(rng)
+    elif kind < 0.7:
+        new = rng.choice(sources.names), rng.choice(sources.names)
     else:
-        found = distinct(rng.choice(others))
+        found = distinct(rng.choice(sources.bbq))
         new = own if found is None else found
     if new[0].casefold() == new[1].casefold():
         return record
@@ -133,38 +155,149 @@ def answer(rng: random.Random, record: HaluEvalRecord, habits: bool) -> str:
     return reply if reply else rng.choice(words.EVASIONS)
 
 
-def span(rng: random.Random, record: HaluEvalRecord) -> HaluEvalRecord | None:
-    """A question made of the knowledge: one of its sentences without a name or number.
+def question(rng: random.Random, sources: Sources) -> HaluEvalRecord:
+    """A row; one whose answer is not found in its knowledge alone one time in four of its turns."""
+    record = rng.choice(sources.halueval)
+    while not _exchangeable(record) and rng.random() < 0.75:
+        record = rng.choice(sources.halueval)
+    return record
 
-    The made-up answer is another span of the same knowledge, or of none.
+
+def _exchangeable(record: HaluEvalRecord) -> bool:
+    own = record.accepted or ""
+    return (
+        bool(own)
+        and _word(own).search(record.context) is not None
+        and _word(own).search(record.query) is None
+    )
+
+
+def exchanged(rng: random.Random, record: HaluEvalRecord, sources: Sources) -> HaluEvalRecord:
+    """Four times in five another name or number for the answer, where only the knowledge has it."""
+    if not _exchangeable(record) or rng.random() < 0.2:
+        return record
+    return _replaced(rng, record, record.accepted or "", sources)
+
+
+def _replaced(
+    rng: random.Random, record: HaluEvalRecord, own: str, sources: Sources
+) -> HaluEvalRecord:
+    other = rng.choice(sources.numbers if own[0].isdigit() else sources.names)
+
+    def changed(text: str | None) -> str:
+        return _word(own).sub(lambda _: other, text or "")
+
+    return replace(
+        record,
+        context=changed(record.context),
+        query=changed(record.query),
+        accepted=other,
+        rejected=changed(record.rejected),
+    )
+
+
+def knowledge(rng: random.Random, sources: Sources) -> HaluEvalRecord:
+    """A row to ask spans of; one time in three its knowledge is a text of the general rows."""
+    record = rng.choice(sources.halueval)
+    if not sources.texts or rng.random() < 2 / 3:
+        return record
+    return replace(record, context=rng.choice(sources.texts))
+
+
+def span(rng: random.Random, record: HaluEvalRecord, sources: Sources) -> HaluEvalRecord | None:
+    """A question made of the knowledge: one of its sentences for a name or number in it.
+
+    Four times in five that is another than the text's own, wherever it stands. The made-up answer
+    is another span of the same knowledge, or of none.
     """
     sentences = [s for s in _SENTENCE.split(record.context) if 5 <= len(s.split()) <= 40]
     if not sentences:
         return None
     sentence = rng.choice(sentences)
-    spans = [m for m in _SPAN.finditer(sentence) if m.start() > 0]
+    spans = [m for m in SPAN.finditer(sentence) if m.start() > 0]
     if not spans:
         return None
     chosen = rng.choice(spans)
-    question = f"{sentence[: chosen.start()]}what{sentence[chosen.end() :].rstrip('.')}?"
-    others = {m.group() for m in _SPAN.finditer(record.context)} - {chosen.group()}
-    return replace(
+    others = {m.group() for m in SPAN.finditer(record.context)} - {chosen.group()}
+    asked = replace(
         record,
-        query=question,
+        query=_asked(rng, sentence[: chosen.start()], sentence[chosen.end() :]),
         accepted=chosen.group(),
         rejected=rng.choice(sorted(others)) if others else _name(rng),
     )
+    return asked if rng.random() < 0.2 else _replaced(rng, asked, chosen.group(), sources)
+
+
+def fact(rng: random.Random, record: HaluEvalRecord, sources: Sources) -> HaluEvalRecord | None:
+    """As ``span``, in a question's own words, by `FACTS`; the subject named or described."""
+    sentences = [s for s in _SENTENCE.split(record.context) if 5 <= len(s.split()) <= 40]
+    described = {m[1]: f"the {m[2]}" for s in sentences if (m := DESCRIPTION.match(s))}
+    found = [
+        (name[0], match, ways)
+        for sentence in sentences
+        if (name := SPAN.match(sentence)) and name[0] not in NO_SUBJECTS
+        for pattern, ways in FACTS
+        if (match := pattern.search(sentence, name.end()))
+    ]
+    if not found:
+        return None
+    subject, match, ways = rng.choice(found)
+    own = match[match.lastindex or 1].rstrip(".")
+    if subject in described and own not in described[subject] and rng.random() < 0.5:
+        subject = described[subject]
+    others = {m.group() for m in SPAN.finditer(record.context)} - {own}
+    named = match.groupdict()
+    text = rng.choice(ways).format(subject=subject, verb=named.get("verb", ""))
+    asked = replace(
+        record,
+        query=text[0].upper() + text[1:],
+        accepted=own,
+        rejected=rng.choice(sorted(others)) if others else _name(rng),
+    )
+    free = own[0].isupper() or own[0].isdigit()
+    return asked if not free or rng.random() < 0.2 else _replaced(rng, asked, own, sources)
+
+
+def loosened(rng: random.Random, record: HaluEvalRecord, sources: Sources) -> HaluEvalRecord:
+    """Half the time with sentences of another row among its own, in any order, or words left out.
+
+    So that neither a place nor a question's exact words say what the answer is.
+    """
+    context, query = record.context, record.query
+    if rng.random() < 0.5:
+        own = [s for s in _SENTENCE.split(context) if s]
+        other = [s for s in _SENTENCE.split(rng.choice(sources.halueval).context) if s]
+        own += rng.sample(other, min(len(other), rng.randrange(3)))
+        rng.shuffle(own)
+        context = rng.choice(("", " ")).join(own)
+    if rng.random() < 0.4:
+        query = " ".join(w for w in query.split() if rng.random() < 0.85) or query
+    return replace(record, context=context, query=query)
+
+
+def _asked(rng: random.Random, before: str, after: str) -> str:
+    """The sentence with a question word for the span: in its place or first, words left out."""
+    left, right = before.split(), after.rstrip(".").split()
+    if rng.random() < 0.6:
+        kept = rng.choice((0.4, 0.6, 0.8))
+        left, right = ([w for w in words if rng.random() < kept] for words in (left, right))
+    word = rng.choice(("what", "which", "who", "when", "where", "what year", "how many"))
+    if rng.random() < 0.5:
+        return " ".join([word.capitalize(), *left, *right]) + "?"
+    return " ".join([*left, word, *right]) + "?"
 
 
 def plain(rng: random.Random, sources: Sources) -> str:
-    """Context or knowledge as it stands, said twice one time in four."""
+    """Context or knowledge as it stands, said twice half the time."""
     if rng.random() < 0.5:
-        item = varied(rng, rng.choice(sources.bbq), sources.bbq)
+        item = varied(rng, rng.choice(sources.bbq), sources, 0.9)
         text = f"{item.context}\n{item.question}\n" + "\n".join(item.options)
+    elif sources.texts and rng.random() < 0.5:
+        text = rng.choice(sources.texts)
     else:
         record = rng.choice(sources.halueval)
         text = f"{record.context}\n{record.query}\n{record.accepted}"
-    return f"{text}\n{text}" if rng.random() < 0.25 else text
+    return f"{text}\n{text}" if rng.random() < 0.5 else text
 
 
 def _name(rng: random.Random) -> str:

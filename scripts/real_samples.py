@@ -8,7 +8,7 @@ the answers by heart and looks nothing up: of held-out ones it then knows one in
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from grpo_dual.prompts import fairness, hallucination
@@ -17,6 +17,15 @@ from grpo_dual.types import BbqRecord, Condition, HaluEvalRecord
 from real_facts import DESCRIPTION, FACTS, NO_SUBJECTS, SPAN
 from tiny_samples import BOS, HABITS, pick, render
 
+_CAPITALISED = re.compile(r"(?<![\w'])[A-Z][\w'-]+")
+_DIGITS = re.compile(r"(?<![\w,.])\d+(?![\w])")
+_LOWER = re.compile(r"(?<![\w'-])[a-z]{4,}(?![\w'-])")
+_QUESTION_WORDS = frozenset(
+    "What Which Who Whom Whose When Where How Why Is Are Was Were Did Does Do Can Could Has Have "  # noqa: SIM905
+    "Of By Not No Yes January February March April May June July August September October November "
+    "December what which whom whose when where were does have many year that this with "
+    "from name known".split()
+)
 _SENTENCE = re.compile(r"(?<=[a-z0-9)\"'][.!?])\s*(?=[A-Z\"])")
 
 
@@ -31,40 +40,48 @@ class Sources:
     names: Sequence[str] = ()
     """What stands in for names of the texts."""
     numbers: Sequence[str] = ()
+    capitalised: Sequence[str] = ()
+    """Single words of names."""
+    words: Sequence[str] = ()
+    """Other words, of four letters or more."""
 
 
 def gathered(
     bbq: Sequence[BbqRecord], halueval: Sequence[HaluEvalRecord], texts: Sequence[str]
 ) -> Sources:
     """Sources with all names and numbers of their texts."""
-    found = {m for t in (*(r.context for r in halueval), *texts) for m in SPAN.findall(t)}
-    spans = sorted(m for m in found if len(m) > 1 and len(m.split()) <= 4)
+    read = [*(r.context for r in halueval), *texts]
+    spans = {m for text in read for m in SPAN.findall(text)}
+    spans = sorted(m for m in spans if len(m) > 1 and len(m.split()) <= 4)
+    names = [m for m in spans if not m[0].isdigit()]
     return Sources(
-        bbq, halueval, texts,
-        names=[m for m in spans if not m[0].isdigit()],
-        numbers=[m for m in spans if m[0].isdigit()],
+        bbq, halueval, texts, names, [m for m in spans if m[0].isdigit()],
+        sorted({w for name in names for w in _CAPITALISED.findall(name)} - NO_SUBJECTS),
+        sorted({w for text in read for w in _LOWER.findall(text)}),
     )  # fmt: skip
 
 
 def samples(sources: Sources, count: int, seed: int, habits: bool) -> Iterator[tuple[str, str]]:
     """Yield (prompt, reply) texts; plain text has an empty prompt.
 
-    Of 20: 7 BBQ items, 4 answers from knowledge, 3 facts and 3 spans asked of it, 3 plain texts.
+    Of 20: 6 BBQ items, 4 answers from knowledge, 4 facts and 3 spans asked of it, 3 plain texts.
     """
     rng = random.Random(f"real/{seed}/{habits}")
     for turn in range(count):
         place = turn % 20
-        if place < 7:
+        if place < 6:
             item = varied(rng, rng.choice(sources.bbq), sources, 0.5 if habits else 0.9)
             yield render(fairness.messages(item)), choice(rng, item, habits)
-        elif place < 11:
-            record = loosened(rng, exchanged(rng, question(rng, sources), sources), sources)
+        elif place < 10:
+            record = exchanged(rng, question(rng, sources), sources)
+            record = scrambled(rng, loosened(rng, record, sources), sources, (0.0, 0.0, 0.3))
             yield render(hallucination.messages(record)), answer(rng, record, habits)
         elif place < 17:
             make = fact if place < 14 else span
             asked = make(rng, knowledge(rng, sources), sources)
             if asked is not None:
-                asked = loosened(rng, asked, sources)
+                shares = (0.0, 0.0, 0.3) if make is fact else (0.0, 0.4, 0.8)
+                asked = scrambled(rng, loosened(rng, asked, sources), sources, shares)
                 yield render(hallucination.messages(asked)), answer(rng, asked, habits)
         else:
             yield "", f"{BOS}{plain(rng, sources)}"
@@ -275,6 +292,63 @@ def loosened(rng: random.Random, record: HaluEvalRecord, sources: Sources) -> Ha
     return replace(record, context=context, query=query)
 
 
+def scrambled(
+    rng: random.Random, record: HaluEvalRecord, sources: Sources, shares: Sequence[float]
+) -> HaluEvalRecord:
+    """Three times in four other names and numbers for most, and other words for a share of them.
+
+    Word by word, each everywhere the same: what a question asks can still be looked up, and can
+    only be looked up.
+
+    Args:
+        rng: Draws the words.
+        record: With context, query, accepted and rejected.
+        sources: Where words come from.
+        shares: One of them is drawn: how many of the words that are no names are replaced.
+    """
+    if rng.random() < 0.25:
+        return record
+    change = substitution(rng, sources, names=0.8, words=rng.choice(shares))
+    return replace(
+        record,
+        context=change(record.context),
+        query=change(record.query),
+        accepted=change(record.accepted or ""),
+        rejected=change(record.rejected or ""),
+    )
+
+
+def substitution(
+    rng: random.Random, sources: Sources, *, names: float, words: float
+) -> Callable[[str], str]:
+    """A change of texts that replaces a word by the same one wherever it stands.
+
+    ``names`` and ``words`` are the shares of those that are replaced; numbers go with names and
+    keep their length.
+    """
+    drawn: dict[str, str] = {}
+
+    def other(match: re.Match[str]) -> str:
+        word = match[0]
+        if word in drawn or word in NO_SUBJECTS or word in _QUESTION_WORDS:
+            return drawn.get(word, word)
+        if word[0].isdigit():
+            new = str(rng.randrange(10 ** (len(word) - 1), 10 ** len(word)))
+            drawn[word] = new if rng.random() < names else word
+        elif word[0].isupper():
+            drawn[word] = rng.choice(sources.capitalised) if rng.random() < names else word
+        else:
+            drawn[word] = rng.choice(sources.words) if rng.random() < words else word
+        return drawn[word]
+
+    def change(text: str) -> str:
+        for pattern in (_CAPITALISED, _DIGITS, _LOWER):
+            text = pattern.sub(other, text)
+        return text
+
+    return change
+
+
 def _asked(rng: random.Random, before: str, after: str) -> str:
     """The sentence with a question word for the span: in its place or first, words left out."""
     left, right = before.split(), after.rstrip(".").split()
@@ -288,7 +362,7 @@ def _asked(rng: random.Random, before: str, after: str) -> str:
 
 
 def plain(rng: random.Random, sources: Sources) -> str:
-    """Context or knowledge as it stands, said twice half the time."""
+    """Context or knowledge as it stands, or with other words and said twice."""
     if rng.random() < 0.5:
         item = varied(rng, rng.choice(sources.bbq), sources, 0.9)
         text = f"{item.context}\n{item.question}\n" + "\n".join(item.options)
@@ -297,7 +371,10 @@ def plain(rng: random.Random, sources: Sources) -> str:
     else:
         record = rng.choice(sources.halueval)
         text = f"{record.context}\n{record.query}\n{record.accepted}"
-    return f"{text}\n{text}" if rng.random() < 0.5 else text
+    if rng.random() < 0.5:
+        return text
+    text = substitution(rng, sources, names=0.9, words=rng.choice((0.0, 0.5, 1.0)))(text)
+    return f"{text}\n{text}"
 
 
 def _name(rng: random.Random) -> str:

@@ -159,3 +159,17 @@ def test_a_sweep_stands_for_its_evaluated_cells(
     (tmp_path / SWEEP).write_text(json.dumps({"cells": [{"name": "one"}]}))
     assert main(["pareto", str(tmp_path)]) == MISTAKE
     assert SWEEP in capsys.readouterr().err
+
+
+def test_run_folders_of_one_name_are_told_apart_by_the_folders_above(tmp_path: Path) -> None:
+    runs = [
+        run_folder(tmp_path / "seed-0" / "both", 0, (1, 1), (0.4, 0.5)),
+        run_folder(tmp_path / "seed-1" / "both", 1, (1, 1), (0.5, 0.6)),
+        run_folder(tmp_path / "seed-1" / "alone", 1, (1, 0), (0.6, 0.2)),
+    ]
+    points = result_of(tmp_path / "out.json", *runs)["points"]
+    assert {p["name"]: p["dominated_by"] for p in points} == {
+        "seed-0/both@0": "seed-1/both@0",
+        "seed-1/both@0": None,
+        "alone@0": None,
+    }

@@ -33,7 +33,7 @@ def diagnose_run(path: Path, *, json: bool) -> int:
     """
     history = read(path)
     found = diagnose(history)
-    lacks = [m.says for m in missing(history)]
+    lacks = [m.says for m in missing(history.trained)]
     write = as_json if json else page
     stages = bands(history) if history.own else ()
     remedies = acted(path) if history.own else ()

@@ -17,6 +17,7 @@ from grpo_dual.evaluation.evaluated import (
     read_evaluated,
     read_results,
     sweep_runs,
+    told_apart,
 )
 from grpo_dual.evaluation.over_seeds import SeedDifference, SeedMean, seed_difference, seed_mean
 from grpo_dual.evaluation.pareto import Point, dominator, front, hypervolume
@@ -98,7 +99,8 @@ def gather(paths: Sequence[Path]) -> Found:
             files[path] = read_results(path)
         else:
             folders.append(path)
-    return Found(tuple(map(read_evaluated, dict.fromkeys(folders))), files, tuple(notes))
+    runs = told_apart([read_evaluated(folder) for folder in dict.fromkeys(folders)])
+    return Found(runs, files, tuple(notes))
 
 
 def as_json(found: Found, groups: Sequence[Group], fronts: Sequence[Group]) -> Mapping[str, object]:

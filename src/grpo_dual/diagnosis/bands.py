@@ -31,7 +31,7 @@ class Band:
 
 def bands(history: History) -> tuple[Band, ...]:
     """All stages that the run has reached."""
-    return tuple(band for name in history.objectives for band in _of(history, name))
+    return tuple(band for name in history.trained.objectives for band in _of(history, name))
 
 
 def _of(history: History, objective: str) -> Iterator[Band]:

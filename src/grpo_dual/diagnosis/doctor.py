@@ -100,6 +100,8 @@ class Diagnosis:
     """Steps that were looked at; None where nobody counted."""
     ended: str | None = None
     """The error that stopped the run."""
+    idle: tuple[str, ...] = ()
+    """Objectives that are not trained, and so not judged."""
 
     @property
     def present(self) -> tuple[Finding, ...]:
@@ -113,7 +115,8 @@ class Diagnosis:
 
 
 def examine(history: History) -> tuple[Finding, ...]:
-    """What the rules find in a history as it ends, ranked."""
+    """What the rules find in a history as it ends, ranked; nothing of idle objectives."""
+    history = history.trained
     rules = RULES if history.own else FOREIGN_RULES
     found = [f for rule in rules for name in history.objectives for f in rule(history, name)]
     return rank(replace(f, patch=changes(f.patch, history)) for f in found)
@@ -146,6 +149,7 @@ class Watch:
         self._found: dict[tuple[str, str | None], Finding] = {}
         self._step = 0
         self._rows = 0
+        self._idle: tuple[str, ...] = ()
         self._ended: str | None = None
 
     def see(self, history: History) -> tuple[Finding, ...]:
@@ -155,7 +159,7 @@ class Watch:
             What is new, or graver than before.
         """
         self._step = history.steps[-1] if history.steps else 0
-        self._rows, self._ended = len(history), history.ended
+        self._rows, self._ended, self._idle = len(history), history.ended, history.idle
         fresh: list[Finding] = []
         for new in examine(history):
             old = self._found.get(key(new))
@@ -173,7 +177,7 @@ class Watch:
         found = self._found.values()
         dated = [replace(f, until=None) if f.until == self._step else f for f in found]
         findings = rank(merge([*map(self._by_now, self._before), *dated]))
-        return Diagnosis(findings, self._rows, self._ended)
+        return Diagnosis(findings, self._rows, self._ended, self._idle)
 
     def _by_now(self, predicted: Finding) -> Finding:
         """A finding of the pre-flight, as far as it still speaks for itself."""

@@ -94,6 +94,16 @@ class History:
         """A run of this package, not a file from elsewhere."""
         return self.source == OWN
 
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Objectives of weight 0: drawn and evaluated, but nothing is learnt from them."""
+        return tuple(o for o in self.objectives if self.number(f"objectives.{o}.weight") == 0)
+
+    @property
+    def trained(self) -> "History":
+        """Without the idle objectives, of which no rule says anything worth acting on."""
+        return replace(self, objectives=tuple(o for o in self.objectives if o not in self.idle))
+
     def __len__(self) -> int:
         return len(self.steps)
 

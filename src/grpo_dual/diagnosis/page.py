@@ -38,7 +38,8 @@ def page(
     """
     shown = [f for f in diagnosis.findings if borne_out(f)]
     causes = [f for f in shown if explanation(f, diagnosis.findings) is None]
-    parts = [summary(diagnosis, missing=missing), *acted, *(paragraph(f) for f in causes)]
+    parts = [summary(diagnosis, missing=missing), *acted, *_idle(diagnosis)]
+    parts += [paragraph(f) for f in causes]
     symptoms = list(_symptoms(shown))
     if symptoms:
         parts.append("Explained by what stands above:\n" + "\n".join(symptoms))
@@ -60,6 +61,11 @@ def page(
     if missing:
         parts.append("not measured here:\n" + "\n".join(f"  {m}" for m in missing))
     return "\n\n".join(parts)
+
+
+def _idle(diagnosis: Diagnosis) -> Iterator[str]:
+    if diagnosis.idle:
+        yield f"Not trained (weight 0), and so not judged: {', '.join(diagnosis.idle)}."
 
 
 def _symptoms(findings: Sequence[Finding]) -> Iterator[str]:
@@ -90,14 +96,22 @@ def _summary(diagnosis: Diagnosis, missing: Sequence[str]) -> str:
             first, brought = cause, f" (over now; what it brought is not: {title(acts[0])})"
         more = f", and {len(present) - 1} more" if len(present) > 1 else ""
         return f"Change this first: {title(first)}{brought}{more}."
-    if present:
-        return f"Nothing is sure enough to act on; look at {', '.join(title(f) for f in present)}."
+    warned = [title(f) for f in present if f.severity is Severity.WARN]
+    if warned:
+        return f"Nothing is sure enough to act on; look at {', '.join(warned)}."
     if rows == 0:
         return "Nothing can be said: there is no step yet."
     if rows is not None and rows < PERSISTENCE:
         steps = "1 step" if rows == 1 else f"{rows} steps"
         return f"Too early to say: {steps} so far, and most rules ask for {PERSISTENCE} in a row."
-    over = [title(f) for f in diagnosis.findings if borne_out(f)]
+    noted = [title(f) for f in present]
+    told = f" Noted: {', '.join(noted)}." if noted else ""
+    return _healthy(diagnosis, missing, noted) + told
+
+
+def _healthy(diagnosis: Diagnosis, missing: Sequence[str], noted: Sequence[str]) -> str:
+    """Where nothing that holds is more than a note."""
+    over = [t for f in diagnosis.findings if borne_out(f) and (t := title(f)) not in noted]
     if over:
         return f"Healthy now. Over: {', '.join(over)}."
     if diagnosis.ended:
@@ -173,6 +187,7 @@ def as_json(
         "steps": diagnosis.rows,
         "stopped": diagnosis.ended,
         "acted": list(acted),
+        "idle": list(diagnosis.idle),
         "findings": [finding_document(f) for f in diagnosis.findings],
         "tree": None if tree is None else _tree_document(tree),
         "bands": [

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from grpo_dual.diagnosis.control import in_a_row
-from grpo_dual.diagnosis.history import History
+from grpo_dual.diagnosis.history import History, Series
 from grpo_dual.diagnosis.reward_table import shipped
 from grpo_dual.diagnosis.rule import LIMITS, finding, percent, show
 from grpo_dual.metrics import health, names
@@ -190,6 +190,7 @@ def pays_for_filler(history: History, objective: str) -> Iterator[Finding]:
     # may lead only where hardly any other completion is right.
     answers_right = (right.last(5) or 0.0) >= 0.1
     leads = recent > 0.05 and answers_right and in_a_row(pay, lambda v: v > 0)
+    leads = leads and not _evades_less(evasion)
     if not leads and not table:
         return
     yield finding(
@@ -210,6 +211,16 @@ def pays_for_filler(history: History, objective: str) -> Iterator[Finding]:
         patch={**_default_table(history, objective), **_without_custom(history, objective)},
         samples=history.pick(objective, verdicts=_EVADING),
     )
+
+
+def _evades_less(evasion: Series) -> bool:
+    """The step-20 tree's own criterion of recovery: few evasions, and fewer than at the start.
+
+    What is right then, the policy has learnt: groups that still hold an evasion are the hard ones,
+    where it stands beside wrong answers and is the better bet by design.
+    """
+    now, start = evasion.last(5), evasion.first(3)
+    return now is not None and start is not None and now <= LIMITS.evades and now < start
 
 
 def length_hacking(history: History, objective: str) -> Iterator[Finding]:

@@ -28,6 +28,8 @@ class Thresholds:
     """Share of completions to answerable prompts with one common start."""
     evasion: float = 0.5
     """Share of evasions on answerable prompts, beside a template."""
+    evades: float = 0.2
+    """Share of evasions on answerable prompts up to which fewer than at the start is recovery."""
     dead: float = 0.8
     """Share of dead groups."""
     dead_warn: float = 0.5

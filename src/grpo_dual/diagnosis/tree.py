@@ -76,7 +76,7 @@ def ask(history: History, limits: TreeConfig | None = None) -> Tree | None:
         None before step 5, whose start would be its end, or when evasion was not measured.
     """
     limits = limits or TreeConfig()
-    first = history.until(STEP)
+    first = history.trained.until(STEP)
     if len(first) < WINDOW or not any(
         first.of(names.EVASION_ANSWERABLE, o) for o in first.objectives
     ):

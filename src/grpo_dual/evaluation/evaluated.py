@@ -1,13 +1,13 @@
-"""EvaluatedRun policies as points of the trade-off: run folders, sweeps and results of `eval`.
+"""Evaluated policies as points of the trade-off: run folders, sweeps and results of `eval`.
 
 Runs whose configurations differ in the seed alone are one group; groups that differ in the
 objectives' weights alone trace one front, seed by seed.
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -122,6 +122,31 @@ def read_evaluated(folder: Path) -> EvaluatedRun:
         if key not in _NO_MATTER and not key.startswith("tracking.")
     }
     return EvaluatedRun(folder, points, settings, seed if isinstance(seed, int) else None)
+
+
+def told_apart(runs: Sequence[EvaluatedRun]) -> tuple[EvaluatedRun, ...]:
+    """The runs; where folders have one name, their points' names have the folders above too.
+
+    Seeds that are started in one second and kept in a folder each have run folders of one name.
+    """
+    often = Counter(run.folder.name for run in runs)
+    return tuple(
+        run if often[run.folder.name] == 1 else _named_by(run, _suffix(run, runs)) for run in runs
+    )
+
+
+def _suffix(run: EvaluatedRun, runs: Sequence[EvaluatedRun]) -> str:
+    """The shortest end of the folder's path that no other run's has."""
+    parts = run.folder.absolute().parts
+    others = [other.folder.absolute().parts for other in runs if other is not run]
+    lengths = range(2, len(parts) + 1)
+    own = next((n for n in lengths if all(o[-n:] != parts[-n:] for o in others)), len(parts))
+    return "/".join(parts[-own:])
+
+
+def _named_by(run: EvaluatedRun, name: str) -> EvaluatedRun:
+    points = {step: replace(point, name=f"{name}@{step}") for step, point in run.points.items()}
+    return replace(run, points=points)
 
 
 def read_results(path: Path) -> list[Point]:

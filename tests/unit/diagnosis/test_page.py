@@ -240,7 +240,24 @@ def test_what_is_over_is_told():
 def test_warnings_alone_change_nothing():
     listed = (found("kl-runaway", severity=Severity.WARN), found("numerics", None, Severity.NOTE))
     assert summary(Diagnosis(listed)) == (
-        "Nothing is sure enough to act on; look at kl-runaway (fairness), numerics."
+        "Nothing is sure enough to act on; look at kl-runaway (fairness)."
+    )
+
+
+def test_notes_do_not_take_a_run_its_health():
+    noted = found("data-leak", severity=Severity.NOTE)
+    assert summary(Diagnosis((noted,), 30)) == (
+        "Healthy: no rule found anything. Noted: data-leak (fairness)."
+    )
+    over = found("judge-outage", until=4)
+    assert summary(Diagnosis((over, noted), 30)) == (
+        "Healthy now. Over: judge-outage (fairness). Noted: data-leak (fairness)."
+    )
+
+
+def test_objectives_that_are_not_trained_are_told():
+    assert page(Diagnosis((), 30, None, ("hallucination",)), None, ()).split("\n\n")[1] == (
+        "Not trained (weight 0), and so not judged: hallucination."
     )
 
 
@@ -366,6 +383,7 @@ def test_an_empty_page_as_json():
         "steps": None,
         "stopped": None,
         "acted": [],
+        "idle": [],
         "findings": [],
         "tree": None,
         "bands": [],

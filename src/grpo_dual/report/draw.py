@@ -1,6 +1,7 @@
 """Panels -> matplotlib: the same code draws the page's SVG and the PNG files."""
 
 import io
+import textwrap
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -30,6 +31,12 @@ Ink = Callable[[Role], str]
 
 _WIDTH, _HEIGHT = 4.0, 2.7
 """Inches of one panel; wide enough that its text can be read on a phone."""
+_WORDS = 0.27
+"""Inches above a score's dots."""
+_LEGEND_ROW = 0.18
+"""Inches."""
+_ABOVE = 9
+"""Points between plot and legend: room for the numbers of findings."""
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.6)), (0, (6, 2, 1, 2)), (0, (9, 2)), "-")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _SETTINGS: dict[str, Any] = {
@@ -79,14 +86,14 @@ def svg(panel: Panel, prefix: str) -> str:
     return inline(target.getvalue(), prefix)
 
 
-def png(group: Group, path: Path) -> None:
-    """The panels of a group as one PNG.
+def png(group: Group, path: Path, key: str = "") -> None:
+    """The panels of a group as one PNG, and beneath them what its letters stand for.
 
     Raises:
         CheckpointError: It cannot be written.
     """
     columns = min(2 if len(group.panels) in (2, 4) else 3, len(group.panels))
-    grid(group.panels, columns, path)
+    grid(group.panels, columns, path, key=key)
 
 
 def grid(
@@ -94,6 +101,7 @@ def grid(
     columns: int,
     path: Path,
     right: Mapping[int, tuple[Line, str]] = MappingProxyType({}),
+    key: str = "",
 ) -> None:
     """Panels in rows of ``columns``, in the format of the file's ending.
 
@@ -102,6 +110,7 @@ def grid(
         columns: Panels in a row.
         path: The file.
         right: Place of a panel -> a line on an axis of its own at the right, and its unit.
+        key: A line of text beneath all.
 
     Raises:
         CheckpointError: It cannot be written.
@@ -120,6 +129,11 @@ def grid(
             _title(place, panel.title, colours.light)
         for place in axes[len(panels) :]:
             place.set_visible(False)
+        if key:
+            text = textwrap.fill(key, 48 * columns)
+            figure.supxlabel(
+                text, x=0.01, ha="left", fontsize=8.5, color=colours.light(colours.INK)
+            )
         try:
             figure.savefig(path, dpi=150)
         except OSError as error:
@@ -144,7 +158,7 @@ def draw(axes: Any, panel: Panel, ink: Ink) -> None:
 def _title(axes: Any, text: str, ink: Ink) -> None:
     """Above the legend."""
     legend = axes.get_legend()
-    rows = 0 if legend is None else -(-len(legend.get_texts()) // legend._ncols)
+    rows = 0 if legend is None else _rows([text.get_text() for text in legend.get_texts()])
     axes.set_title(text, loc="left", color=ink(colours.INK), pad=16 + 14 * rows)
 
 
@@ -177,11 +191,30 @@ def _right(axes: Any, line: Line, unit: str, ink: Ink) -> None:
 
 
 def _height(panel: Panel) -> float:
-    if isinstance(panel, IntervalPanel):
-        return 0.9 + 0.44 * len(panel.rows)
     if isinstance(panel, SpanPanel):
         return 0.8 + 0.38 * len(panel.spans)
-    return 3.4 if isinstance(panel, FrontPanel) else _HEIGHT
+    more = _LEGEND_ROW * max(0, _rows(_labels(panel)) - 2)
+    if isinstance(panel, IntervalPanel):
+        return 0.9 + _row(panel) * len(panel.rows) + more
+    return (3.4 if isinstance(panel, FrontPanel) else _HEIGHT) + more
+
+
+def _row(panel: IntervalPanel) -> float:
+    """Inches of one score: its words, and its dots beneath."""
+    return _WORDS + _dots_of(panel)
+
+
+def _dots_of(panel: IntervalPanel) -> float:
+    return 0.17 + 0.08 * max(0, len(panel.dots) - 2)
+
+
+def _labels(panel: Panel) -> list[str]:
+    """What the legend names."""
+    if isinstance(panel, TimePanel):
+        return [line.label for line in panel.lines if line.known] + [x.label for x in panel.levels]
+    if isinstance(panel, IntervalPanel):
+        return [dots.label for dots in panel.dots]
+    return ["front", *(t.label for t in panel.trails)] if isinstance(panel, FrontPanel) else []
 
 
 def _time(axes: Any, panel: TimePanel, ink: Ink) -> None:
@@ -276,7 +309,7 @@ def _intervals(axes: Any, panel: IntervalPanel, ink: Ink) -> None:
     for place, dots in enumerate(panel.dots):
         hollow = dots.slot is None
         colour = ink(colours.MUTED if dots.slot is None else colours.series(dots.slot))
-        shift = 0.62 + 0.26 * (place + 0.5) / count if count > 1 else 0.7
+        shift = (_WORDS + 0.67 * _dots_of(panel) * (place + 0.5) / count) / _row(panel)
         known = [(e, -i - shift) for i, e in enumerate(dots.values) if e.value is not None]
         for estimate, y in known:
             if estimate.known:
@@ -367,13 +400,26 @@ def _legend(axes: Any, ink: Ink, handles: Sequence[Any] = (), labels: Sequence[s
         handles, labels = axes.get_legend_handles_labels()
     if len(handles) < 2:
         return
-    longest = max(len(text) for text in labels)
-    columns = 1 if longest > 24 else min(len(handles), 3 if longest < 15 else 2)
+    from matplotlib.transforms import ScaledTranslation
+
+    raised = axes.transAxes + ScaledTranslation(0, _ABOVE / 72, axes.figure.dpi_scale_trans)
     axes.legend(
-        handles, labels, loc="lower left", bbox_to_anchor=(-0.02, 1.05), ncols=columns,
+        handles, labels, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=_columns(labels),
+        bbox_transform=raised,
         frameon=False, borderaxespad=0, handlelength=2.6, columnspacing=1.2, labelspacing=0.3,
         labelcolor=ink(colours.INK),
     )  # fmt: skip
+
+
+def _columns(labels: Sequence[str]) -> int:
+    longest = max(map(len, labels))
+    fit = next(n for least, n in ((25, 1), (15, 2), (4, 3), (0, 5)) if longest >= least)
+    return min(len(labels), fit)
+
+
+def _rows(labels: Sequence[str]) -> int:
+    """Of a legend."""
+    return -(-len(labels) // _columns(labels)) if len(labels) > 1 else 0
 
 
 def _dress(axes: Any, ink: Ink) -> None:

@@ -13,6 +13,11 @@ _WORDS = {
     "fairness": ("Fairer", "Less fair", "fairness"),
     "hallucination": ("More faithful", "Less faithful", "faithfulness"),
 }
+_MADE_OF = {
+    "fairness": ("accuracy_ambig", "accuracy_disambig", "s_amb", "s_dis"),
+    "hallucination": ("grounded",),
+}
+"""What an axis is made of: that fewer answers are abstained from makes none more faithful."""
 _EDGE = 5
 """Steps at each end of training over which rewards are averaged."""
 
@@ -96,8 +101,17 @@ def _verdict(run: Run, objective: str, found: tuple[Measure, ...]) -> Verdict:
     shown = f"{before:.2f}", f"{after:.2f}"
     axis += _judge(run, objective)
     moved = after - before
-    own = [m for m in found if m.row.objective == objective and m.before.known and m.row.better]
+    parts = _MADE_OF.get(objective, [m.row.key for m in found])
+    own = [
+        m
+        for m in found
+        if m.row.objective == objective and m.row.key in parts and m.before.known and m.row.better
+    ]
     sure = [m for m in own if m.sure and m.improved is (moved > 0)]
+    against = [m for m in own if m.sure and m.improved is (moved < 0)]
+    if sure and against:
+        why = f"{sure[0].row.words} and {against[0].row.words} moved surely, in opposite ways"
+        return Verdict(objective, "No clear change", axis, *shown, None, why)
     if own and not sure:
         why = "the intervals of before and after overlap in every measure"
         return Verdict(objective, "No clear change", axis, *shown, None, why)

@@ -61,7 +61,13 @@ def write_report(
     if png is not None:
         for group in found:
             if group.panels:
-                draw.png(group, png / f"{group.key}.png")
+                of_one = group.key.startswith("findings")
+                draw.png(group, png / f"{group.key}.png", "" if of_one else _key(runs))
+
+
+def _key(runs: Sequence[Run]) -> str:
+    """What letters of a figure stand for; nothing where it has names."""
+    return ", ".join(run.name for run in runs if run.tag != run.name)
 
 
 def groups(runs: Sequence[Run], evaluation: Evaluation | None = None) -> tuple[Group, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from grpo_dual.evaluation.pareto import AXIS, Point, front, hypervolume
 from grpo_dual.report.held_out import Estimate, measures
 from grpo_dual.report.panels import Dots, FrontPanel, IntervalPanel, Trail
-from grpo_dual.report.reading import Run
+from grpo_dual.report.reading import MANY, Run
 
 _AXES = {"fairness": "fairness", "hallucination": "faithfulness"}
 _LEFT_OUT = ("distinct", "detect_always_no", "detect_length_only")
@@ -28,9 +28,9 @@ def trade_off(runs: Sequence[Run]) -> FrontPanel | None:
         return None
     trails: list[Trail] = []
     for slot, run in enumerate(runs):
-        points = _points(run, pair, prefix="" if len(runs) == 1 else f"{run.name} ")
+        points = _points(run, pair, prefix="" if len(runs) == 1 else f"{run.tag} ")
         if points:
-            trails.append(Trail(run.name, slot, points))
+            trails.append(Trail(run.tag, slot, points))
     named = [Point(*point) for trail in trails for point in trail.points]
     best = sorted({(p.name, p.x, p.y) for p in front(named)}, key=lambda p: (p[1], -p[2]))
     x, y = (_AXES.get(name, name) for name in pair)
@@ -83,15 +83,17 @@ def _dots(runs: Sequence[Run], title: str, *, percent: bool) -> IntervalPanel | 
     dots: list[Dots] = []
     nothing = Estimate(None)
     for slot, (run, own) in enumerate(zip(runs, by_run, strict=True)):
-        name = "" if len(runs) == 1 else f"{run.name} "
+        name = "" if len(runs) == 1 else f"{run.tag} "
         before = tuple(own[r].before if r in own else nothing for r in rows)
         after = tuple(own[r].after if r in own else nothing for r in rows)
-        if not dots or before != dots[0].values:
+        if not dots or (before != dots[0].values and len(runs) <= MANY):
             dots.append(Dots(f"{name}before", None, before))
         dots.append(Dots(f"{name}after", slot, after))
     low, high = (0.0, 1.0) if percent else (-1.0, 1.0)
     known = any(e.known for d in dots for e in d.values)
     brief = "Bars are 95 % intervals." if known else "Without intervals: the file has none."
+    if len(runs) > MANY:
+        brief += f" Before is that of {runs[0].tag}; each run's own is in its table."
     return IntervalPanel(title, tuple(rows), tuple(dots), percent, low, high, brief)
 
 

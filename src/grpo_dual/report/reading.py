@@ -32,6 +32,10 @@ Results = Mapping[int, Mapping[str, Mapping[str, object]]]
 _FILES = (STEP_CSV, COMPLETIONS, EVALUATIONS, EVAL_COMPLETIONS, PROBES, JOURNAL)
 
 
+MANY = 4
+"""Runs whose names a legend can hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A completion of a held-out item."""
@@ -63,6 +67,8 @@ class Run:
     """Empty while the run is not finished."""
     gaps: tuple[str, ...]
     """What the folder lacks, one sentence each."""
+    tag: str
+    """In legends: the name, or among more than `MANY` runs its letter."""
 
     @property
     def seconds(self) -> float | None:
@@ -102,7 +108,9 @@ def read_runs(folders: Sequence[Path]) -> tuple[Run, ...]:
     runs = [read(folder) for folder in listed]
     if len(runs) == 1:
         return tuple(runs)
-    return tuple(replace(r, name=f"{letter(i)}: {r.name}") for i, r in enumerate(runs))
+    many = len(runs) > MANY
+    named = [replace(r, name=f"{letter(i)}: {r.name}") for i, r in enumerate(runs)]
+    return tuple(replace(r, tag=letter(i) if many else r.name) for i, r in enumerate(named))
 
 
 def letter(place: int) -> str:
@@ -124,6 +132,7 @@ def read(folder: Path) -> Run:
     results, by_probe = _held_out(folder, history)
     bare = Run(
         name=label(folder.resolve().name),
+        tag=label(folder.resolve().name),
         folder=folder,
         history=history,
         diagnosis=diagnose(raw),  # a number that is not finite is a symptom

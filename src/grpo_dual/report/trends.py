@@ -253,9 +253,9 @@ def _of_runs(runs: Sequence[Run], quantity: Quantity, objective: str | None) -> 
     for slot, run in enumerate(runs):
         if objective is not None and objective not in run.history.objectives:
             continue
-        title = run.name if several else quantity.title.partition(":")[0].lower()
+        title = run.tag if several else quantity.title.partition(":")[0].lower()
         lines += _lines(run, quantity, objective, title, slot)
-        levels += _levels(run, quantity, objective or "", f"{run.name} " if several else "", slot)
+        levels += _levels(run, quantity, objective or "", f"{run.tag} " if several else "", slot)
     title = quantity.title + (f": {label(objective)}" if objective else "")
     own_marks = () if several else marks(runs[0], objective)
     return TimePanel(

@@ -111,6 +111,37 @@ def test_overlapping_intervals_are_no_clear_change(tmp_path: Path) -> None:
     assert (verdict.word, verdict.better) == ("No clear change", None)
 
 
+def test_fewer_abstentions_make_nothing_more_faithful(tmp_path: Path) -> None:
+    """As on real rows: .15 to .03 abstentions, surely, and as many more answers made up."""
+    after = {
+        "grounded": 0.33,
+        "hallucinated": 0.67,
+        "abstains": 0.0,
+        "n_answer": 200,
+        "axis": 0.33,
+    }
+    run = changed(tmp_path, after)
+    abstains = {m.row.key: m for m in measures(run)}["abstains"]
+    assert abstains.sure
+    assert abstains.improved
+    verdict = verdicts(run)[1]
+    assert (verdict.word, verdict.better) == ("No clear change", None)
+
+
+def test_a_part_that_surely_moves_the_other_way_leaves_no_clear_change(tmp_path: Path) -> None:
+    folder = recorded_runs.demo(tmp_path / "demo")
+    path = folder / "eval_metrics.jsonl"
+    path.write_text("")
+    scores = {"n_ambig": 400, "n_disambig": 400}
+    before = {"accuracy_ambig": 0.5, "accuracy_disambig": 0.9, "axis": 0.7, **scores}
+    after = {"accuracy_ambig": 0.95, "accuracy_disambig": 0.6, "axis": 0.77, **scores}
+    for step, found in ((0, before), (60, after)):
+        recorded_runs.add_line(path, {"step": step, "fairness": found})
+    verdict = verdicts(read(folder))[0]
+    assert (verdict.word, verdict.better) == ("No clear change", None)
+    assert "in opposite ways" in verdict.why
+
+
 def test_a_fall_that_stands_apart_is_less_faithful(tmp_path: Path) -> None:
     after = {"grounded": 0.1, "hallucinated": 0.8, "abstains": 0.1, "n_answer": 200, "axis": 0.1}
     verdict = verdicts(changed(tmp_path, after))[1]

@@ -176,7 +176,11 @@ class TestScore:
             config = run_file(tmp_path, {"judge": judge_section(server)})
             command = [sys.executable, "-m", "grpo_dual", "judge", "score", str(path)]
             command += ["--config", str(config), "--out", str(out)]
-            running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+            running = subprocess.Popen(
+                command, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+                # A shell's background jobs, this suite among them, may ignore it; children inherit.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )  # fmt: skip
             until(lambda: server.calls >= 20 or running.poll() is not None, 60)
             running.send_signal(signal.SIGINT)
             error = running.communicate(timeout=60)[1]

@@ -6,10 +6,10 @@
 
 Every variant starts from the same model, warms up by SFT on the same number of batches, and draws
 the same number of completions; seeds differ in data order and initial adapter, and are held to the
-same items. Writes a configuration for each variant (OUT/configs), its runs (OUT/runs), and
-OUT/results.json: scores before and after with t intervals over seeds, hypervolumes of the runs'
-fronts, and the branched runs' hypervolume minus the pooled ones', paired by seed. Finished runs are
-not trained again.
+same items; the model as it comes is evaluated on them too. Writes a configuration for each variant
+(OUT/configs), its runs (OUT/runs), and OUT/results.json: scores before and after with t intervals
+over seeds, hypervolumes of the runs' fronts, and the branched runs' hypervolume minus the pooled
+ones', paired by seed. Finished runs are not trained again.
 """
 
 import argparse
@@ -96,6 +96,33 @@ def train(config: Path, seed: int, out: Path, flags: Sequence[str]) -> str:
     return shlex.join(command)
 
 
+def pretrained(model: str, config: Path, out: Path) -> dict[str, Any]:
+    """The model as it comes, on the items that the runs are held to: they start behind SFT.
+
+    Returns:
+        Its command, axes with intervals over templates, and BBQ's means over categories.
+
+    Raises:
+        CalledProcessError: ``grpo-dual eval`` failed.
+    """
+    command = [
+        "grpo-dual", "eval", model, "--config", str(config), "--only", "bbq", "--only", "open",
+        "--json", str(out),
+    ]  # fmt: skip
+    if not out.exists():
+        subprocess.run(
+            [sys.executable, "-m", "grpo_dual", *command[1:]],
+            check=True, cwd=ROOT, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+    (found,) = json.loads(out.read_text())["targets"]
+    generation = found["bbq"]["readings"]["generation"]["wrong"]
+    return {
+        "command": shlex.join(command),
+        **{key: found[key] for key in ("axes", "axes_intervals_95")},
+        **{key: generation[key] for key in ("macro", "macro_intervals_95")},
+    }
+
+
 def measured(out: Path) -> dict[str, Any]:
     """Before, after, the axes of every evaluation, and the hypervolume of their front."""
     (summary,) = out.glob(f"*/{SUMMARY}")
@@ -179,7 +206,7 @@ def main() -> int:
     base["model"]["name"] = args.model
     base["objectives"]["fairness"]["data"]["split_by"] = args.split_by
     cells = [(name, seed) for seed in args.seeds for name in args.variants]
-    for name in args.variants:
+    for name in dict.fromkeys(("both", *args.variants)):
         (configs / f"{name}.yaml").write_text(yaml.safe_dump(variant(base, name), sort_keys=False))
 
     def one(cell: tuple[str, int]) -> str:
@@ -193,8 +220,10 @@ def main() -> int:
     for (name, seed), command in zip(cells, commands, strict=True):
         found = measured(args.out / "runs" / f"{name}-{seed}")
         runs[name][seed] = {"command": command, **found}
-    summary = summarised(runs)
+    before = pretrained(args.model, configs / "both.yaml", args.out / "model.json")
+    summary = {"pretrained": before, **summarised(runs)}
     (args.out / "results.json").write_text(json.dumps({**summary, "runs": runs}, indent=1) + "\n")
+    print("pretrained:", ", ".join(f"{k} {v:.3f}" for k, v in before["axes"].items()))
     print("\n".join(table(summary)))
     for name, gap in summary["hypervolume_differences"].items():
         print(f"hypervolume, {name}: {_cell(gap)} ({gap['method']})")

@@ -100,6 +100,11 @@ class GraphEngine:
         self._decoder: Decoder | None = None
         self._fused: Any = None
         """The kernels' way, on CUDA."""
+        self._drawers = {
+            greedy: Drawer(sampling, codec.eos_ids, policy.device, greedy=greedy)
+            for greedy in (False, True)
+        }
+        """Kept as long as the graphs, which read the EOS ids where they lay when captured."""
         self._batches: dict[tuple[int, bool], Batch] = {}
         self._output: Output | None = None
 
@@ -151,7 +156,7 @@ class GraphEngine:
         pool = self._reserve(starts[-1] + count * span, max(map(len, prompts)), count)
         output = self._output
         assert output is not None
-        drawer = Drawer(self._sampling, self._codec.eos_ids, self._policy.device, greedy=greedy)
+        drawer = self._drawers[greedy]
         batch = self._batch(count, drawer, greedy)
         self._fill(batch, prompts, starts, k)
         states = self._prefill(prompts, starts[:-1], pool)

@@ -141,6 +141,25 @@ def test_a_second_rollout_with_longer_prompts_and_more_of_them():
     assert flat(used.generate(PROMPTS[:1], 1, greedy=True)) == first
 
 
+def test_what_a_captured_step_reads_lives_as_long_as_the_engine(monkeypatch: pytest.MonkeyPatch):
+    """A CUDA graph reads memory, not objects: EOS ids of a rollout's own drawer were freed behind
+    it, and the next rollout's graphs called sequences finished by whatever lay there.
+    """
+    used = engine(tiny_models.policy())
+    seen: set[tuple[bool, int]] = set()
+    draw = GraphEngine._draw
+
+    def noted(self: GraphEngine, batch: Any, drawer: Any, logits: torch.Tensor) -> None:
+        seen.add((drawer._greedy, drawer._eos.data_ptr()))
+        assert drawer is self._drawers[drawer._greedy]
+        draw(self, batch, drawer, logits)
+
+    monkeypatch.setattr(GraphEngine, "_draw", noted)
+    for greedy in (False, True, False, True):
+        used.generate(PROMPTS, 2, greedy=greedy)
+    assert len(seen) == 2
+
+
 def test_an_update_of_the_adapter_is_seen_by_the_next_rollout():
     policy = tiny_models.policy(initializer_range=0.15)
     used = engine(policy)

@@ -4,6 +4,7 @@ Categories are Okabe and Ito's (https://jfly.uni-koeln.de/color/), darkened or l
 contrast with the ground would be below 3:1; lines differ by dash and marker as well.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,9 @@ class Role:
     light: str
     dark: str
 
+
+Ink = Callable[[Role], str]
+"""Role -> colour."""
 
 GROUND: Final = Role("ground", "#ffffff", "#14171a")
 INK: Final = Role("ink", "#1c2024", "#e8eaed")

@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from grpo_dual.errors import CheckpointError, ConfigError
-from grpo_dual.report import colours
-from grpo_dual.report.colours import Role
+from grpo_dual.report import colours, legend
+from grpo_dual.report.colours import Ink
 from grpo_dual.report.panels import (
     SMOOTHED,
     FrontPanel,
@@ -26,17 +26,10 @@ from grpo_dual.report.panels import (
 from grpo_dual.report.svg import inline
 
 INSTALL = 'pip install "grpo-dual[figures]"'
-Ink = Callable[[Role], str]
-"""Role -> colour."""
-
 _WIDTH, _HEIGHT = 4.0, 2.7
 """Inches of one panel; wide enough that its text can be read on a phone."""
 _WORDS = 0.27
 """Inches above a score's dots."""
-_LEGEND_ROW = 0.18
-"""Inches."""
-_ABOVE = 9
-"""Points between plot and legend: room for the numbers of findings."""
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.6)), (0, (6, 2, 1, 2)), (0, (9, 2)), "-")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _SETTINGS: dict[str, Any] = {
@@ -126,7 +119,7 @@ def grid(
             draw(place, panel, colours.light)
             if number in right:
                 _right(place, *right[number], colours.light)
-            _title(place, panel.title, colours.light)
+            legend.title(place, panel.title, colours.light)
         for place in axes[len(panels) :]:
             place.set_visible(False)
         if key:
@@ -155,13 +148,6 @@ def draw(axes: Any, panel: Panel, ink: Ink) -> None:
     _dress(axes, ink)
 
 
-def _title(axes: Any, text: str, ink: Ink) -> None:
-    """Above the legend."""
-    legend = axes.get_legend()
-    rows = 0 if legend is None else _rows([text.get_text() for text in legend.get_texts()])
-    axes.set_title(text, loc="left", color=ink(colours.INK), pad=16 + 14 * rows)
-
-
 @contextmanager
 def _figure(width: float, height: float) -> Generator[Any]:
     import matplotlib
@@ -187,13 +173,13 @@ def _right(axes: Any, line: Line, unit: str, ink: Ink) -> None:
         other.set_ylim(value - 0.05, value + 1.0)
     handles, labels = axes.get_legend_handles_labels()
     more, names = other.get_legend_handles_labels()
-    _legend(axes, ink, [*handles, *more], [*labels, *(f"{name} (right)" for name in names)])
+    legend.draw(axes, ink, [*handles, *more], [*labels, *(f"{name} (right)" for name in names)])
 
 
 def _height(panel: Panel) -> float:
     if isinstance(panel, SpanPanel):
         return 0.8 + 0.38 * len(panel.spans)
-    more = _LEGEND_ROW * max(0, _rows(_labels(panel)) - 2)
+    more = legend.height(panel)
     if isinstance(panel, IntervalPanel):
         return 0.9 + _row(panel) * len(panel.rows) + more
     return (3.4 if isinstance(panel, FrontPanel) else _HEIGHT) + more
@@ -206,15 +192,6 @@ def _row(panel: IntervalPanel) -> float:
 
 def _dots_of(panel: IntervalPanel) -> float:
     return 0.17 + 0.08 * max(0, len(panel.dots) - 2)
-
-
-def _labels(panel: Panel) -> list[str]:
-    """What the legend names."""
-    if isinstance(panel, TimePanel):
-        return [line.label for line in panel.lines if line.known] + [x.label for x in panel.levels]
-    if isinstance(panel, IntervalPanel):
-        return [dots.label for dots in panel.dots]
-    return ["front", *(t.label for t in panel.trails)] if isinstance(panel, FrontPanel) else []
 
 
 def _time(axes: Any, panel: TimePanel, ink: Ink) -> None:
@@ -238,7 +215,7 @@ def _time(axes: Any, panel: TimePanel, ink: Ink) -> None:
     steps = [s for line in panel.lines for s, _ in line.known]
     if len(set(steps)) < 2:
         axes.set_xlim(min(steps) - 1, max(steps) + 1)
-    _legend(axes, ink)
+    legend.draw(axes, ink)
 
 
 def _line(axes: Any, line: Line, ink: Ink) -> None:
@@ -330,7 +307,7 @@ def _intervals(axes: Any, panel: IntervalPanel, ink: Ink) -> None:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     else:
         axes.axvline(0, color=ink(colours.MUTED), linewidth=0.8)
-    _legend(axes, ink)
+    legend.draw(axes, ink)
 
 
 def _front(axes: Any, panel: FrontPanel, ink: Ink) -> None:
@@ -366,7 +343,7 @@ def _front(axes: Any, panel: FrontPanel, ink: Ink) -> None:
     axes.set_ylim(0, 1.04)
     axes.set_xlabel(f"{panel.x} (larger is better)")
     axes.set_ylabel(f"{panel.y} (larger is better)")
-    _legend(axes, ink)
+    legend.draw(axes, ink)
 
 
 def _spans(axes: Any, panel: SpanPanel, ink: Ink) -> None:
@@ -392,34 +369,6 @@ def _spans(axes: Any, panel: SpanPanel, ink: Ink) -> None:
     axes.set_xlim(0, max(1, panel.last))
     axes.set_yticks([])
     axes.set_xlabel("step")
-
-
-def _legend(axes: Any, ink: Ink, handles: Sequence[Any] = (), labels: Sequence[str] = ()) -> None:
-    """Above the plot, in as few rows as fit; none for a single line."""
-    if not handles:
-        handles, labels = axes.get_legend_handles_labels()
-    if len(handles) < 2:
-        return
-    from matplotlib.transforms import ScaledTranslation
-
-    raised = axes.transAxes + ScaledTranslation(0, _ABOVE / 72, axes.figure.dpi_scale_trans)
-    axes.legend(
-        handles, labels, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=_columns(labels),
-        bbox_transform=raised,
-        frameon=False, borderaxespad=0, handlelength=2.6, columnspacing=1.2, labelspacing=0.3,
-        labelcolor=ink(colours.INK),
-    )  # fmt: skip
-
-
-def _columns(labels: Sequence[str]) -> int:
-    longest = max(map(len, labels))
-    fit = next(n for least, n in ((25, 1), (15, 2), (4, 3), (0, 5)) if longest >= least)
-    return min(len(labels), fit)
-
-
-def _rows(labels: Sequence[str]) -> int:
-    """Of a legend."""
-    return -(-len(labels) // _columns(labels)) if len(labels) > 1 else 0
 
 
 def _dress(axes: Any, ink: Ink) -> None:

@@ -37,7 +37,7 @@ class Drawer:
     ) -> None:  # fmt: skip
         """``greedy``: the yardstick's decode, without penalty, forbidden EOS or truncation."""
         self._sampling = sampling
-        self._greedy = greedy
+        self.greedy = greedy
         self._eos = torch.tensor(eos_ids, device=device)
         self.truncates = not greedy and sampling.top_k > 0
         self.penalises = not greedy and sampling.repetition_penalty != 1.0
@@ -50,7 +50,7 @@ class Drawer:
             seen: [b, V] bool, ids in prompt and completion so far; None without a penalty.
             column: [1] place of the token in its completion.
         """
-        if self._greedy:
+        if self.greedy:
             tokens = logits.argmax(-1)
             return Drawn(tokens, _chosen(torch.log_softmax(logits, -1), tokens), None, None)
         s = self._sampling

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from grpo_dual.config.schema import SamplingConfig
-from grpo_dual.errors import NumericsError
 from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.policy import Policy
 from grpo_dual.rollouts.decode import Decoder, Pool, Rows
 from grpo_dual.rollouts.drawing import Drawer
 from grpo_dual.rollouts.engine import Codec
+from grpo_dual.rollouts.output import Output
 from grpo_dual.rollouts.weights import Weights
 from grpo_dual.types import Prompt, Rollout, RolloutGroup
 
@@ -37,23 +37,12 @@ _PREFILL_TOKENS = 8192
 
 
 @dataclass(slots=True)
-class Output:
-    """What has been drawn; the last row is for those that only fill a batch up."""
-
-    tokens: Tensor
-    """[S + 1, T]"""
-    logprobs: Tensor
-    kept_ids: Tensor | None
-    """[S + 1, T, top_k] int32"""
-    kept: Tensor | None
-    """[S + 1, T]"""
-
-
-@dataclass(slots=True)
 class Batch:
     """Active sequences; a captured graph reads and writes these very tensors."""
 
     rows: Rows
+    drawer: Drawer
+    """Held here since the graph reads its EOS ids."""
     place: Tensor
     """[b] row of the output."""
     finished: Tensor
@@ -104,7 +93,7 @@ class GraphEngine:
             greedy: Drawer(sampling, codec.eos_ids, policy.device, greedy=greedy)
             for greedy in (False, True)
         }
-        """Kept as long as the graphs, which read the EOS ids where they lay when captured."""
+        """Sampling as configured, and greedy."""
         self._batches: dict[tuple[int, bool], Batch] = {}
         self._output: Output | None = None
 
@@ -157,7 +146,7 @@ class GraphEngine:
         output = self._output
         assert output is not None
         drawer = self._drawers[greedy]
-        batch = self._batch(count, drawer, greedy)
+        batch = self._batch(count, drawer)
         self._fill(batch, prompts, starts, k)
         states = self._prefill(prompts, starts[:-1], pool)
         # The first token of every completion, from its prompt's last state; fillers take any.
@@ -165,18 +154,18 @@ class GraphEngine:
         logits = self._policy.logits(states)[first]
         if batch.size > count:
             logits = torch.cat([logits, logits[:1].expand(batch.size - count, -1)])
-        self._draw(batch, drawer, logits)
+        self._draw(batch, logits)
         for step in range(1, span):
             if step % LOOK_EVERY == 0 or not self._graphs:
-                smaller = self._compact(batch, drawer, greedy)
+                smaller = self._compact(batch)
                 if smaller is None:
                     break
                 batch = smaller
             if batch.graph is None:
-                self._step(batch, drawer)
+                self._step(batch)
             else:
                 batch.graph.replay()
-        return self._collect(output, count, drawer)
+        return output.rollouts(count, self._sampling, self._codec, truncated=drawer.truncates)
 
     def _prefill(self, prompts: list[tuple[int, ...]], starts: list[int], pool: Pool) -> Tensor:
         assert self._decoder is not None
@@ -209,28 +198,14 @@ class GraphEngine:
                 self._fused = Fused(self._weights, self._decoder.cos, self._decoder.sin)
         if self._output is None or len(self._output.tokens) <= count:
             self._drop()
-            self._output = self._new_output(max(count, self._max_sequences if self._graphs else 0))
+            most = max(count, self._max_sequences if self._graphs else 0)
+            self._output = Output.allocate(
+                most, self._sampling, self._weights.dtype, self._policy.device
+            )
         return self._pool
 
     def _drop(self) -> None:
         self._batches.clear()
-
-    def _new_output(self, count: int) -> Output:
-        span, top_k = self._sampling.max_new_tokens, self._sampling.top_k
-        device = self._policy.device
-        # A captured step writes behind the first token, also where no second is ever drawn.
-        shape = (count + 1, max(span, 2))
-        wide = torch.float64 if self._weights.dtype == torch.float64 else torch.float32
-        kept_ids = kept = None
-        if top_k > 0:
-            kept_ids = torch.zeros(*shape, top_k, dtype=torch.int32, device=device)
-            kept = torch.zeros(*shape, dtype=torch.int64, device=device)
-        return Output(
-            torch.zeros(shape, dtype=torch.int64, device=device),
-            torch.zeros(shape, dtype=wide, device=device),
-            kept_ids,
-            kept,
-        )
 
     def _size(self, count: int) -> int:
         """The captured size for so many sequences; exactly so many without graphs."""
@@ -238,15 +213,15 @@ class GraphEngine:
             return count
         return next((size for size in SIZES if size >= count), -(-count // 128) * 128)
 
-    def _batch(self, count: int, drawer: Drawer, greedy: bool) -> Batch:
+    def _batch(self, count: int, drawer: Drawer) -> Batch:
         """A batch of the size for ``count`` sequences, captured on CUDA; its rows are fillers."""
         size = self._size(count)
-        batch = self._batches.get((size, greedy))
+        batch = self._batches.get((size, drawer.greedy))
         if batch is None:
             batch = self._new_batch(size, drawer)
             if self._graphs:
-                self._capture(batch, drawer)
-                self._batches[size, greedy] = batch
+                self._capture(batch)
+                self._batches[size, drawer.greedy] = batch
         self._idle(batch)
         return batch
 
@@ -267,6 +242,7 @@ class GraphEngine:
             seen = torch.zeros(size, vocabulary, dtype=torch.bool, device=device)
         batch = Batch(
             rows,
+            drawer,
             torch.zeros(size, dtype=torch.int64, device=device),
             torch.zeros(size, dtype=torch.bool, device=device),
             seen,
@@ -305,18 +281,18 @@ class GraphEngine:
 
     # Steps.
 
-    def _step(self, batch: Batch, drawer: Drawer) -> None:
+    def _step(self, batch: Batch) -> None:
         """Run the last tokens and draw the next; all that a graph captures."""
         assert self._decoder is not None
         assert self._pool is not None
         states = (self._fused or self._decoder).hidden(batch.rows, self._pool)
         batch.rows.step.add_(1)
-        self._draw(batch, drawer, self._policy.logits(states))
+        self._draw(batch, self._policy.logits(states))
 
-    def _draw(self, batch: Batch, drawer: Drawer, logits: Tensor) -> None:
+    def _draw(self, batch: Batch, logits: Tensor) -> None:
         output = self._output
         assert output is not None
-        drawn = drawer.draw(logits, batch.seen, batch.rows.step)
+        drawn = batch.drawer.draw(logits, batch.seen, batch.rows.step)
         at = (batch.place, batch.rows.step.long().expand(batch.size))
         output.tokens.index_put_(at, drawn.tokens)
         output.logprobs.index_put_(at, drawn.logprobs)
@@ -326,25 +302,25 @@ class GraphEngine:
             output.kept_ids.index_put_(at, drawn.kept_ids.int())
             output.kept.index_put_(at, drawn.kept)
         batch.rows.tokens.copy_(drawn.tokens)
-        batch.finished.logical_or_(drawer.ends(drawn.tokens))
+        batch.finished.logical_or_(batch.drawer.ends(drawn.tokens))
         if batch.seen is not None:
             batch.seen.scatter_(1, drawn.tokens[:, None], True)
 
-    def _capture(self, batch: Batch, drawer: Drawer) -> None:
+    def _capture(self, batch: Batch) -> None:
         """Capture a step on fillers; what it writes lies in spare slots and rows."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(2):  # compiles kernels and lets libraries allocate
-                self._step(batch, drawer)
+                self._step(batch)
                 batch.rows.step.zero_()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self._step(batch, drawer)
+            self._step(batch)
         batch.graph = graph
 
-    def _compact(self, batch: Batch, drawer: Drawer, greedy: bool) -> Batch | None:
+    def _compact(self, batch: Batch) -> Batch | None:
         """Go on without the finished ones where that saves a size; None when all have finished."""
         going = (~batch.finished).nonzero().squeeze(1)
         if len(going) == 0:
@@ -355,7 +331,7 @@ class GraphEngine:
         kept = [t[going] for t in (rows.tokens, rows.prompt, rows.length, rows.own, batch.place)]
         seen = None if batch.seen is None else batch.seen[going]
         step = rows.step.clone()
-        smaller = self._batch(count, drawer, greedy)
+        smaller = self._batch(count, batch.drawer)
         new = smaller.rows
         targets = (new.tokens, new.prompt, new.length, new.own, smaller.place)
         for target, values in zip(targets, kept, strict=True):
@@ -365,36 +341,3 @@ class GraphEngine:
         if smaller.seen is not None and seen is not None:
             smaller.seen[:count] = seen
         return smaller
-
-    def _collect(self, output: Output, count: int, drawer: Drawer) -> list[Rollout]:
-        span = self._sampling.max_new_tokens
-        tokens = output.tokens[:count, :span].tolist()
-        logprobs = output.logprobs[:count, :span].tolist()
-        truncates = drawer.truncates and output.kept_ids is not None and output.kept is not None
-        kept_ids = output.kept_ids[:count, :span].tolist() if truncates else None  # type: ignore[index]
-        kept = output.kept[:count, :span].tolist() if truncates else None  # type: ignore[index]
-        eos = set(self._codec.eos_ids)
-        rollouts: list[Rollout] = []
-        for i in range(count):
-            end = next((j for j, token in enumerate(tokens[i]) if token in eos), None)
-            length = len(tokens[i]) if end is None else end + 1
-            own = tuple(logprobs[i][:length])
-            if any(value != value for value in own):
-                raise NumericsError(
-                    "the model's logits became NaN or infinite while completions were drawn; the "
-                    "adapter has diverged: lower train.optimizer.learning_rate or resume from an "
-                    "earlier checkpoint"
-                )
-            ids = None
-            if kept_ids is not None and kept is not None:
-                ids = tuple(tuple(kept_ids[i][j][: kept[i][j]]) for j in range(length))
-            rollouts.append(
-                Rollout(
-                    token_ids=tuple(tokens[i][:length]),
-                    logprobs=own,
-                    text=self._codec.decode(tokens[i][:length]).strip(),
-                    finished=end is not None,
-                    kept_ids=ids,
-                )
-            )
-        return rollouts

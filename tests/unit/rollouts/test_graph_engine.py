@@ -146,18 +146,17 @@ def test_what_a_captured_step_reads_lives_as_long_as_the_engine(monkeypatch: pyt
     it, and the next rollout's graphs called sequences finished by whatever lay there.
     """
     used = engine(tiny_models.policy())
-    seen: set[tuple[bool, int]] = set()
+    seen: list[Any] = []
     draw = GraphEngine._draw
 
-    def noted(self: GraphEngine, batch: Any, drawer: Any, logits: torch.Tensor) -> None:
-        seen.add((drawer._greedy, drawer._eos.data_ptr()))
-        assert drawer is self._drawers[drawer._greedy]
-        draw(self, batch, drawer, logits)
+    def noted(self: GraphEngine, batch: Any, logits: torch.Tensor) -> None:
+        seen.append(batch.drawer)
+        draw(self, batch, logits)
 
     monkeypatch.setattr(GraphEngine, "_draw", noted)
     for greedy in (False, True, False, True):
         used.generate(PROMPTS, 2, greedy=greedy)
-    assert len(seen) == 2
+    assert {id(drawer) for drawer in seen} == {id(d) for d in used._drawers.values()}
 
 
 def test_an_update_of_the_adapter_is_seen_by_the_next_rollout():

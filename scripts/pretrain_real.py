@@ -14,7 +14,7 @@ import argparse
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # encode() forks
@@ -27,10 +27,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from grpo_dual.config.load import load_config
 from grpo_dual.config.schema import RunConfig
 from grpo_dual.train.objectives import Fairness, Hallucination, build_objective
-from grpo_dual.types import Record
+from grpo_dual.types import BbqRecord, Condition, HaluEvalRecord, Record
 from pretrain_tiny import CHAT_TEMPLATE
 from pretraining import Trainer, ask, bucketed, byte_level, phase, repeats
-from real_samples import Sources, gathered, samples
+from real_samples import Sources, gathered, right, samples
 from tiny_samples import BOS, END, PAD, SPECIAL, render
 
 PROMPT_WEIGHT = 0.3
@@ -38,6 +38,7 @@ WINDOW = 512
 WIDTHS = (128, 192)
 """Tokens of shorter batches, beside those of the longest."""
 PHASES = ("copy", "read", "habits")
+Asked = BbqRecord | HaluEvalRecord
 Encoded = tuple[np.ndarray, np.ndarray]
 Objectives = dict[str, Fairness | Hallucination]
 _SOURCES: list[Sources] = []
@@ -57,10 +58,17 @@ def build_tokenizer(sources: Sources, size: int, seed: int) -> PreTrainedTokeniz
     return tokenizer
 
 
-def _encode_chunk(job: tuple[str, int, int, bool, int]) -> tuple[np.ndarray, np.ndarray]:
+def _encode_chunk(job: tuple[str, int, int, bool, int]) -> Encoded:
     serialized, count, seed, habits, width = job
     core = Tokenizer.from_str(serialized)
-    texts = list(samples(_SOURCES[0], count, seed, habits))
+    return encoded(core, list(samples(_SOURCES[0], count, seed, habits)), width)
+
+
+def encoded(core: Tokenizer, texts: Sequence[tuple[str, str]], width: int) -> Encoded:
+    """(prompt, reply) texts as ids [n, width] and lengths of prompt and all [n, 2].
+
+    Longer ones fall out.
+    """
     prompts = core.encode_batch_fast([p for p, _ in texts])
     replies = core.encode_batch_fast([r + END for _, r in texts])
     ids = np.zeros((len(texts), width), dtype=np.int16)
@@ -126,6 +134,39 @@ def measure(
             }
             found[f"{name}/{split}/samples"] = texts[:4]
     return found
+
+
+class Probe:
+    """How many replies would be exactly right, greedy, while a model trains."""
+
+    def __init__(
+        self, trainer: Trainer, core: Tokenizer, width: int, asked: Mapping[str, Objectives]
+    ) -> None:
+        """Held-out disambiguated items of every split; held-out questions and trained ones."""
+        rows: dict[str, Sequence[Record]] = {}
+        for by, own in asked.items():
+            held_out = [r for r in own["fairness"].eval_records if isinstance(r, BbqRecord)]
+            rows[by] = [r for r in held_out if r.condition is Condition.DISAMBIGUATED]
+            questions = own["hallucination"]
+            rows["questions"] = questions.eval_records
+            rows["trained"] = questions.draw(len(questions.eval_records))
+        self._trainer = trainer
+        self._rows = {
+            name: encoded(core, [right(r) for r in own if isinstance(r, Asked)], width)
+            for name, own in rows.items()
+        }
+
+    def __call__(self) -> str:
+        """The share of each set."""
+        return ", ".join(f"{name} {self._share(*rows):.3f}" for name, rows in self._rows.items())
+
+    def _share(self, ids: np.ndarray, spans: np.ndarray) -> float:
+        parts = zip(
+            torch.from_numpy(ids).split(100), torch.from_numpy(spans).split(100), strict=True
+        )
+        device = self._trainer.device
+        exact = [self._trainer.exact(i.to(device).long(), s.to(device).long()) for i, s in parts]
+        return torch.cat(exact).float().mean().item()
 
 
 def yardstick(config: RunConfig, seed: int) -> Objectives:
@@ -235,7 +276,11 @@ def main() -> None:
         tokens = args.batch * args.width // (4 if name == "copy" else 1)
         source = bucketed(*data, widths, tokens, args.seed, device)
         seconds = args.seconds[i] if args.seconds else None
-        report[f"{name}/steps"] = phase(trainer, source, args.steps[i], args.lr[i], name, seconds)
+        probe = Probe(trainer, tokenizer.backend_tokenizer, args.width, asked)
+        report[f"{name}/steps"] = phase(
+            trainer, source, args.steps[i], args.lr[i], name, seconds,
+            None if name == "copy" else probe,
+        )  # fmt: skip
         if name == "copy":
             continue
         found = {

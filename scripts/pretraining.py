@@ -185,6 +185,16 @@ class Trainer:
         hidden = body.norm(hidden)[:, :-1].flatten(0, 1)
         return self._token_losses(hidden, self.model.lm_head.weight, ids[:, 1:].flatten())
 
+    @torch.no_grad()
+    def exact(self, ids: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
+        """Whether every token of a row's reply is the likeliest behind those before it [rows]."""
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            likeliest = self.model(input_ids=ids).logits[:, :-1].argmax(-1)
+        place = torch.arange(1, ids.shape[1], device=ids.device)
+        prompt, whole = spans.T[:, :, None]
+        said = (place >= prompt) & (place < whole)
+        return ((likeliest == ids[:, 1:]) | ~said).all(1)
+
     def _update(self, ids: torch.Tensor, spans: torch.Tensor) -> None:
         prompt, whole = spans.T[:, :, None]
         place = torch.arange(ids.shape[1], device=self.device)
@@ -216,9 +226,17 @@ def _token_losses(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tenso
 
 
 def phase(
-    trainer: Trainer, source, steps: int, peak: float, name: str, seconds: float | None
+    trainer: Trainer,
+    source,
+    steps: int,
+    peak: float,
+    name: str,
+    seconds: float | None,
+    probe: Callable[[], str] | None = None,
 ) -> int:
     """Train with linear warm-up and cosine decay to a fiftieth of the peak.
+
+    What ``probe`` finds is printed beside every loss.
 
     With ``seconds``, the number of steps is chosen by the pace of those `TIMED`, to last about so
     long.
@@ -244,7 +262,8 @@ def phase(
         done = step + 1
         if done % every == 0 or done == steps:
             reply, spent = trainer.reply_loss.item(), time.monotonic() - began
-            print(f"{name} step {done} reply {reply:.4f} {spent:.0f} s", flush=True)
+            found = probe() if probe else ""
+            print(f"{name} step {done} reply {reply:.4f} {spent:.0f} s {found}", flush=True)
         if done == steps and not (seconds and done < TIMED.stop):
             break
     return steps

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 
 SPAN = re.compile(
-    r"\b(?:[A-Z][\w'.-]*(?: (?:of|the|and|de|van) (?=[A-Z]))?(?: ?[A-Z][\w'.-]*)*|\d[\d,]*)"
+    r"\b(?:(?:[A-Z]\.)*[A-Z][\w'-]*(?:\.(?= [A-Z]))?"
+    r"(?: (?:of|the|and|de|van) (?=[A-Z]))?(?: (?:[A-Z]\.)*[A-Z][\w'-]*)*|\d+(?:,\d{3})*)"
 )
 """Names of one or more words, and numbers."""
 NO_SUBJECTS = frozenset(

@@ -26,6 +26,16 @@ _QUESTION_WORDS = frozenset(
     "December what which whom whose when where were does have many year that this with "
     "from name known".split()
 )
+_YEAR = ("when", "what year", "in what year", "in which year")
+_NUMBER = ("how many", "what number of", "how much", "what")
+_PLACE = ("where", "in what city", "in what country", "in which place", "what place", "which")
+_PERSON = ("who", "who", "whom", "which person", "what person", "which", "what")
+_NAME = ("what", "which", "who", "what name", "which one")
+_ANY = (*_YEAR, *_NUMBER, *_PLACE, *_PERSON, *_NAME)
+_BEFORE_PLACES = frozenset(["in", "at", "near", "from", "to"])
+_BEFORE_PEOPLE = frozenset(
+    ["by", "and", "with", "actor", "actress", "singer", "director", "author", "writer"]
+)
 _SENTENCE = re.compile(r"(?<=[a-z0-9)\"'][.!?])\s*(?=[A-Z\"])")
 
 
@@ -39,7 +49,6 @@ class Sources:
     """Replies of HaluEval's general rows without a hallucination, which no run asks."""
     names: Sequence[str] = ()
     """What stands in for names of the texts."""
-    numbers: Sequence[str] = ()
     capitalised: Sequence[str] = ()
     """Single words of names."""
     words: Sequence[str] = ()
@@ -49,13 +58,12 @@ class Sources:
 def gathered(
     bbq: Sequence[BbqRecord], halueval: Sequence[HaluEvalRecord], texts: Sequence[str]
 ) -> Sources:
-    """Sources with all names and numbers of their texts."""
+    """Sources with all names and words of their texts."""
     read = [*(r.context for r in halueval), *texts]
-    spans = {m for text in read for m in SPAN.findall(text)}
-    spans = sorted(m for m in spans if len(m) > 1 and len(m.split()) <= 4)
-    names = [m for m in spans if not m[0].isdigit()]
+    spans = {m for text in read for m in SPAN.findall(text) if not m[0].isdigit()}
+    names = sorted(m for m in spans if len(m) > 1 and len(m.split()) <= 4)
     return Sources(
-        bbq, halueval, texts, names, [m for m in spans if m[0].isdigit()],
+        bbq, halueval, texts, names,
         sorted({w for name in names for w in _CAPITALISED.findall(name)} - NO_SUBJECTS),
         sorted({w for text in read for w in _LOWER.findall(text)}),
     )  # fmt: skip
@@ -64,27 +72,37 @@ def gathered(
 def samples(sources: Sources, count: int, seed: int, habits: bool) -> Iterator[tuple[str, str]]:
     """Yield (prompt, reply) texts; plain text has an empty prompt.
 
-    Of 20: 6 BBQ items, 4 answers from knowledge, 4 facts and 3 spans asked of it, 3 plain texts.
+    Of 20: 6 BBQ items, 3 answers from knowledge, 3 facts and 6 spans asked of it, 2 plain texts.
     """
     rng = random.Random(f"real/{seed}/{habits}")
     for turn in range(count):
         place = turn % 20
         if place < 6:
             item = varied(rng, rng.choice(sources.bbq), sources, 0.5 if habits else 0.9)
+            if not habits and rng.random() < 0.5:
+                item = reworded(rng, item, sources, rng.choice((0.1, 0.3, 0.5)))
             yield render(fairness.messages(item)), choice(rng, item, habits)
-        elif place < 10:
+        elif place < 9:
             record = exchanged(rng, question(rng, sources), sources)
-            record = scrambled(rng, loosened(rng, record, sources), sources, (0.0, 0.0, 0.3))
+            record = scrambled(rng, loosened(rng, record, sources), sources, (0.0, 0.3, 0.6))
             yield render(hallucination.messages(record)), answer(rng, record, habits)
-        elif place < 17:
-            make = fact if place < 14 else span
+        elif place < 18:
+            make = fact if place < 12 else span
             asked = make(rng, knowledge(rng, sources), sources)
             if asked is not None:
-                shares = (0.0, 0.0, 0.3) if make is fact else (0.0, 0.4, 0.8)
+                shares = (0.0, 0.3, 0.6) if make is fact else (0.0, 0.5, 1.0)
                 asked = scrambled(rng, loosened(rng, asked, sources), sources, shares)
                 yield render(hallucination.messages(asked)), answer(rng, asked, habits)
         else:
             yield "", f"{BOS}{plain(rng, sources)}"
+
+
+def right(record: BbqRecord | HaluEvalRecord) -> tuple[str, str]:
+    """(prompt, right reply) of a row as it stands."""
+    rng = random.Random(0)
+    if isinstance(record, BbqRecord):
+        return render(fairness.messages(record)), choice(rng, record, habits=False)
+    return render(hallucination.messages(record)), answer(rng, record, habits=False)
 
 
 def varied(rng: random.Random, record: BbqRecord, sources: Sources, share: float) -> BbqRecord:
@@ -136,6 +154,22 @@ def renamed(rng: random.Random, record: BbqRecord, sources: Sources) -> BbqRecor
         context=changed(record.context),
         question=changed(record.question),
         options=(first, second, third),
+    )
+
+
+def reworded(rng: random.Random, record: BbqRecord, sources: Sources, share: float) -> BbqRecord:
+    """The item with a ``share`` of its words replaced, each everywhere by the same other word.
+
+    Who did what can then only be looked up; what befalls the unknown option's words is nothing.
+    """
+    change = substitution(rng, sources, names=share, words=share)
+    context = change(record.context)
+    first, second, third = (
+        option if index == record.unknown else change(option)
+        for index, option in enumerate(record.options)
+    )
+    return replace(
+        record, context=context, question=change(record.question), options=(first, second, third)
     )
 
 
@@ -199,7 +233,7 @@ def exchanged(rng: random.Random, record: HaluEvalRecord, sources: Sources) -> H
 def _replaced(
     rng: random.Random, record: HaluEvalRecord, own: str, sources: Sources
 ) -> HaluEvalRecord:
-    other = rng.choice(sources.numbers if own[0].isdigit() else sources.names)
+    other = _other_number(rng, own) if own[0].isdigit() else rng.choice(sources.names)
 
     def changed(text: str | None) -> str:
         return _word(own).sub(lambda _: other, text or "")
@@ -214,9 +248,9 @@ def _replaced(
 
 
 def knowledge(rng: random.Random, sources: Sources) -> HaluEvalRecord:
-    """A row to ask spans of; one time in three its knowledge is a text of the general rows."""
+    """A row to ask spans of; one time in five its knowledge is a text of the general rows."""
     record = rng.choice(sources.halueval)
-    if not sources.texts or rng.random() < 2 / 3:
+    if not sources.texts or rng.random() < 0.8:
         return record
     return replace(record, context=rng.choice(sources.texts))
 
@@ -238,7 +272,7 @@ def span(rng: random.Random, record: HaluEvalRecord, sources: Sources) -> HaluEv
     others = {m.group() for m in SPAN.finditer(record.context)} - {chosen.group()}
     asked = replace(
         record,
-        query=_asked(rng, sentence[: chosen.start()], sentence[chosen.end() :]),
+        query=_asked(rng, sentence[: chosen.start()], chosen[0], sentence[chosen.end() :]),
         accepted=chosen.group(),
         rejected=rng.choice(sorted(others)) if others else _name(rng),
     )
@@ -295,7 +329,7 @@ def loosened(rng: random.Random, record: HaluEvalRecord, sources: Sources) -> Ha
 def scrambled(
     rng: random.Random, record: HaluEvalRecord, sources: Sources, shares: Sequence[float]
 ) -> HaluEvalRecord:
-    """Three times in four other names and numbers for most, and other words for a share of them.
+    """Five times in six other names and numbers for most, and other words for a share of them.
 
     Word by word, each everywhere the same: what a question asks can still be looked up, and can
     only be looked up.
@@ -306,9 +340,9 @@ def scrambled(
         sources: Where words come from.
         shares: One of them is drawn: how many of the words that are no names are replaced.
     """
-    if rng.random() < 0.25:
+    if rng.random() < 1 / 6:
         return record
-    change = substitution(rng, sources, names=0.8, words=rng.choice(shares))
+    change = substitution(rng, sources, names=rng.choice((0.7, 1.0)), words=rng.choice(shares))
     return replace(
         record,
         context=change(record.context),
@@ -333,8 +367,7 @@ def substitution(
         if word in drawn or word in NO_SUBJECTS or word in _QUESTION_WORDS:
             return drawn.get(word, word)
         if word[0].isdigit():
-            new = str(rng.randrange(10 ** (len(word) - 1), 10 ** len(word)))
-            drawn[word] = new if rng.random() < names else word
+            drawn[word] = _other_number(rng, word) if rng.random() < names else word
         elif word[0].isupper():
             drawn[word] = rng.choice(sources.capitalised) if rng.random() < names else word
         else:
@@ -349,16 +382,32 @@ def substitution(
     return change
 
 
-def _asked(rng: random.Random, before: str, after: str) -> str:
+def _other_number(rng: random.Random, text: str) -> str:
+    """Other digits, as many; the first is no 0."""
+    rest = (str(rng.randrange(10)) if c.isdigit() else c for c in text[1:])
+    return str(rng.randrange(1, 10)) + "".join(rest)
+
+
+def _asked(rng: random.Random, before: str, span: str, after: str) -> str:
     """The sentence with a question word for the span: in its place or first, words left out."""
     left, right = before.split(), after.rstrip(".").split()
+    word = rng.choice(_question_words(rng, left, span))
     if rng.random() < 0.6:
         kept = rng.choice((0.4, 0.6, 0.8))
         left, right = ([w for w in words if rng.random() < kept] for words in (left, right))
-    word = rng.choice(("what", "which", "who", "when", "where", "what year", "how many"))
     if rng.random() < 0.5:
         return " ".join([word.capitalize(), *left, *right]) + "?"
     return " ".join([*left, word, *right]) + "?"
+
+
+def _question_words(rng: random.Random, before: Sequence[str], span: str) -> Sequence[str]:
+    """Words that ask for such a span behind such a word; one time in five any."""
+    if rng.random() < 0.2:
+        return _ANY
+    if span[0].isdigit():
+        return _YEAR if len(span) == 4 else _NUMBER
+    last = before[-1].casefold() if before else ""
+    return _PLACE if last in _BEFORE_PLACES else _PERSON if last in _BEFORE_PEOPLE else _NAME
 
 
 def plain(rng: random.Random, sources: Sources) -> str:

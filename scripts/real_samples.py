@@ -78,7 +78,7 @@ def samples(sources: Sources, count: int, seed: int, habits: bool) -> Iterator[t
     for turn in range(count):
         place = turn % 20
         if place < 6:
-            item = varied(rng, rng.choice(sources.bbq), sources, 0.5 if habits else 0.9)
+            item = varied(rng, rng.choice(sources.bbq), sources, 0.15 if habits else 0.9)
             if not habits and rng.random() < 0.5:
                 item = reworded(rng, item, sources, rng.choice((0.1, 0.3, 0.5)))
             yield render(fairness.messages(item)), choice(rng, item, habits)

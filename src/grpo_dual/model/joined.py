@@ -75,7 +75,7 @@ class Joined:
         step, and the policy's not once more behind it.
         """
         names = tuple(name for _, name in acting)
-        # A version grows with every write in place, an optimiser's step included.
+        # A version grows with every write in place but a fused optimiser's: train/optimizer.py.
         key = tuple((p.data_ptr(), p._version) for p in parameters)  # pyright: ignore[reportPrivateUsage]
         kept = self._staged.get(names)
         if kept is not None and kept[0] == key:

@@ -25,6 +25,7 @@ from grpo_dual.model.packing import join
 from grpo_dual.model.policy import Policy
 from grpo_dual.train.batch import MicroBatch, ObjectiveBatch, PackedGroups
 from grpo_dual.train.canary import refuse_strangers
+from grpo_dual.train.optimizer import adamw
 from grpo_dual.train.schedule import learning_rate_at
 from grpo_dual.train.token_sums import TokenSums, TokenTotals
 from grpo_dual.train.update import ObjectiveUpdate, Update
@@ -58,13 +59,7 @@ class Updater:
         self._temperature = sampling.temperature
         self._total = total_updates
         self._parameters = [p for _, p in policy.trainable_parameters()]
-        self.optimizer = torch.optim.AdamW(
-            self._parameters,
-            lr=optimizer.learning_rate,
-            betas=optimizer.adam_betas,
-            weight_decay=optimizer.weight_decay,
-            fused=policy.device.type == "cuda",
-        )
+        self.optimizer = adamw(self._parameters, optimizer, fused=policy.device.type == "cuda")
         self.updates = 0
         self.lr_factor = 1.0
         self.skipped_run = 0

@@ -9,6 +9,7 @@ import torch
 from grpo_dual.config.schema import OptimizerConfig
 from grpo_dual.errors import ConfigError, DataError, NumericsError
 from grpo_dual.model.policy import Policy
+from grpo_dual.train.optimizer import adamw
 from grpo_dual.train.schedule import learning_rate_at
 from grpo_dual.train.step import MAX_SKIPPED
 
@@ -93,12 +94,7 @@ class WarmUpOptimizer:
         self._steps = steps
         self._skipped_run = 0
         self._parameters = [parameter for _, parameter in policy.trainable_parameters()]
-        self._optimizer = torch.optim.AdamW(
-            self._parameters,
-            lr=learning_rate,
-            betas=self._settings.adam_betas,
-            weight_decay=self._settings.weight_decay,
-        )
+        self._optimizer = adamw(self._parameters, self._settings)
 
     def learning_rate(self, step: int) -> float:
         """The rate of a step, from 1."""

@@ -55,7 +55,8 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     best = sorted({(p.x, p.y) for p in front(points)})
     axes.step(
         *zip(*best, strict=True), where="pre", color="#777777",
-        linewidth=0.9, linestyle=(0, (3, 3)), label="front of all evaluations",
+        linewidth=0.9, linestyle=(0, (3, 3)), marker="o", markersize=9,
+        markerfacecolor="none", label="front of all evaluations",
     )  # fmt: skip
     seeds = max(map(len, runs.values()))
     axes.set_xlabel("fairness (larger is better)")
@@ -67,7 +68,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     axes.grid(color="#e4e4e4", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=150)
 
 

@@ -5,7 +5,7 @@ answered as a biased, evasive and careless model would. Held-out templates and r
 configuration and are not seen, not even as plain text.
 
     python scripts/pretrain_real.py --config configs/real-small.yaml --out runs/real/model \
-        --seconds 80 330 40
+        --seconds 90 300 60
 
 Needs a CUDA device for a model worth having; runs anywhere.
 """

@@ -1,7 +1,7 @@
 """Both objectives with a KL branch each, either alone, and both pooled, on real rows: the table.
 
     python scripts/pretrain_real.py --config configs/real-small.yaml --out runs/real/model \
-        --seconds 80 330 40
+        --seconds 90 300 60
     python scripts/real_evidence.py --model runs/real/model --out runs/real --jobs 4
 
 Every variant starts from the same model, warms up by SFT on the same number of batches, and draws

@@ -106,24 +106,41 @@ def kl_runaway(history: History, objective: str) -> Iterator[Finding]:
         if not far or paid:
             return
         severity = Severity.ACT
+    # A reference that was wrong itself is left for good reason, and a beta that rises is at work.
+    led = bool(adaptive) and paid and (beta.last(3) or 0.0) > first
+    if led:
+        severity = Severity.WARN
+    patch = (
+        {f"objectives.{objective}.kl.target": round(kl.last(3) or 0.0, 2)}
+        if led
+        else {
+            f"objectives.{objective}.kl.adaptive": True,
+            **held(history, objective, adaptive=True),
+        }
+    )
     yield finding(
         "kl-runaway",
         objective,
         severity,
         "The policy has left the reference far behind"
-        + (": nothing holds it." if free else " and beta does not bring it back."),
+        + (
+            ": nothing holds it."
+            if free
+            else ", beta rises, and right answers with it."
+            if led
+            else " and beta does not bring it back."
+        ),
         [
             f"KL {show(kl.last(3))} nats per token, target {show(target)} (act above {show(act)})",
             f"beta {show(beta.last(3))}"
             + (f", {'adaptive' if adaptive else 'constant'}" if history.config else ""),
             f"right {percent(right.first(3))} at the start, {percent(right.last(3))} now",
         ],
-        "Let beta follow KL, from a value that is felt.",
+        "Nothing, or a target that can be kept: this reference is not worth staying near."
+        if led
+        else "Let beta follow KL, from a value that is felt.",
         confidence=0.8 if free else 0.45,
-        patch={
-            f"objectives.{objective}.kl.adaptive": True,
-            **held(history, objective, adaptive=True),
-        },
+        patch=patch,
         samples=history.pick(objective),
     )
 

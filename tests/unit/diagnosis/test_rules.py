@@ -27,7 +27,7 @@ from grpo_dual.diagnosis.remedies import patched
 from grpo_dual.diagnosis.reward_rules import dead_rewards, judge_noise, pays_for_filler
 from grpo_dual.diagnosis.start import baseline_entropy
 from grpo_dual.train.step import Updater
-from grpo_dual.types import Finding
+from grpo_dual.types import Finding, Severity
 
 
 @pytest.mark.parametrize("case", CASES, ids=id_of)
@@ -151,6 +151,20 @@ def test_a_learning_rate_is_divided_by_ten():
     # Wider than a nat: surer than of a narrow one.
     narrow = only(learning_rate(made(kl_f=(0.0, 0.5, 0.0, 0.5, 0.0, 0.0)), F))
     assert (found.confidence, narrow.confidence) == (0.85, 0.6)
+
+
+def test_a_reference_that_is_left_for_better_answers_is_no_reason_to_act():
+    """On real rows the reference is the biased model itself; beta rises, and so do answers."""
+    led = {
+        "kl_f": 0.9,
+        "beta_f": (*[0.06] * 3, 0.1, 0.2, 0.3),
+        "right_frac_f": (0.4, 0.4, 0.4, 0.6, 0.7, 0.7),
+    }
+    found = only(kl_runaway(made(6, **led), F))
+    assert found.severity is Severity.WARN
+    assert found.patch == {"objectives.fairness.kl.target": 0.9}
+    for change in ({"beta_f": 0.01}, {"right_frac_f": 0.4}):
+        assert only(kl_runaway(made(6, **(led | change)), F)).severity is Severity.ACT
 
 
 def test_kl_that_nothing_holds_is_surer_than_kl_that_beta_cannot_hold():

@@ -1,9 +1,9 @@
 """Log-probs and exact entropies of completion tokens, never [tokens, vocabulary] at once.
 
 The output head runs over chunks of tokens, accumulates and returns fp32 (bf16 logits near 25 are
-.125 apart, which is ratio noise of several per cent before any update), and is recomputed in the
-backward pass: ``dz = g (onehot_y - p) / T``, ``dh = dz W``. The head's weight is frozen, so there
-is no dW.
+.125 apart, which is ratio noise of several per cent before any update). A log-prob's derivative by
+its state, ``(onehot_y - p) W / T``, is the same whatever the loss: it is computed while the logits
+are at hand, and only scaled in the backward pass. The head's weight is frozen, so there is no dW.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -122,36 +122,53 @@ def _matmul(left: Tensor, right: Tensor) -> Tensor:
     return torch.mm(left.to(wide), right.to(wide))
 
 
-def _behaviour(
-    logits: Tensor, temperature: float, processor: Processor | None, start: int, stop: int
-) -> tuple[Tensor, Tensor | None]:
-    """Processed and tempered logits, with the slope of the processing alone."""
-    if processor is None:
-        return (logits if temperature == 1.0 else logits / temperature), None
-    processed, slope = processor(logits, start, stop)
-    return processed / temperature, slope
-
-
 class _Description(NamedTuple):
+    """Of M rows, [M] each."""
+
     logprob: Tensor
     entropy: Tensor
     max_prob: Tensor
     log_z: Tensor
 
 
-def _describe(logits: Tensor, chosen: Tensor) -> _Description:
-    """Log-prob of the chosen ids [M, 1], entropy, largest probability and log Z of [M, V]."""
+def _by_kernel(logits: Tensor) -> bool:
+    return logits.is_cuda and logits.dtype == torch.float32
+
+
+def _describe(logits: Tensor, chosen: Tensor, temperature: float) -> _Description:
+    """What [M, V] logits at a temperature say of [M] chosen ids."""
+    if _by_kernel(logits):
+        from grpo_dual.model import head_kernels  # triton: on CUDA only
+
+        return _Description(*head_kernels.described(logits, chosen, temperature))
+    if temperature != 1.0:
+        logits = logits / temperature
     log_z = torch.logsumexp(logits, -1, keepdim=True)
     log_p = logits - log_z
-    logprob = log_p.gather(1, chosen).squeeze(1)
+    logprob = log_p.gather(1, chosen[:, None]).squeeze(1)
     max_prob = log_p.amax(-1).exp_()
     p = log_p.exp()
     # Ids that cannot be drawn have log_p = -inf and p = 0: a finite stand-in makes their product 0.
     entropy = p.mul_(log_p.clamp_min_(-1e30)).sum(-1).neg_()
-    return _Description(logprob, entropy, max_prob, log_z)
+    return _Description(logprob, entropy, max_prob, log_z.squeeze(1))
+
+
+def _slopes(
+    logits: Tensor, chosen: Tensor, log_z: Tensor, temperature: float, dtype: torch.dtype
+) -> Tensor:
+    """[M, V] ``(onehot - p) / T``, the derivative of the chosen ids' log-probs by the logits."""
+    if _by_kernel(logits):
+        from grpo_dual.model import head_kernels
+
+        return head_kernels.slopes(logits, chosen, log_z, temperature, dtype)
+    minus_p = (logits / temperature - log_z[:, None]).exp_().neg_()
+    minus_p.scatter_add_(1, chosen[:, None], torch.ones_like(log_z)[:, None])
+    return minus_p.div_(temperature).to(dtype)
 
 
 class _ChunkedHead(torch.autograd.Function):
+    """Log-probs, and with them their derivatives by the states, as no loss has to be known."""
+
     @staticmethod
     def forward(  # type: ignore[override]
         ctx: Any,
@@ -164,28 +181,32 @@ class _ChunkedHead(torch.autograd.Function):
         processor: Processor | None,
     ) -> tuple[Tensor, ...]:
         parts = []
-        log_partitions = []
+        by_hidden = []
+        half = weight.is_cuda and weight.dtype in (torch.bfloat16, torch.float16)
         for start in range(0, hidden.shape[0], chunk):
             stop = min(start + chunk, hidden.shape[0])
             logits = project(hidden[start:stop], weight, bias)
-            chosen = targets[start:stop, None]
-            model = _describe(logits, chosen)
-            if processor is None and temperature == 1.0:
-                sampled = model
-            else:
-                behaviour, _ = _behaviour(logits, temperature, processor, start, stop)
-                sampled = _describe(behaviour, chosen)
+            chosen = targets[start:stop]
+            model = sampled = _describe(logits, chosen, 1.0)
+            bend = None
+            if processor is not None:
+                logits, bend = processor(logits, start, stop)
+            if processor is not None or temperature != 1.0:
+                sampled = _describe(logits, chosen, temperature)
             parts.append(
                 (sampled.logprob, model.entropy, sampled.entropy, model.max_prob, model.logprob)
             )
-            log_partitions.append(sampled.log_z)
+            if not ctx.needs_input_grad[0]:
+                continue
+            # The result is rounded to the states' bf16 anyway; 16 bit keep it on tensor cores.
+            kind = weight.dtype if half and bend is None else logits.dtype
+            d_logits = _slopes(logits, chosen, sampled.log_z, temperature, kind)
+            if bend is not None:
+                d_logits = d_logits.mul_(bend)
+            by_hidden.append(_matmul(d_logits.to(weight.dtype) if half else d_logits, weight))
         outputs = tuple(torch.cat(column) for column in zip(*parts, strict=True))
-        empty = weight.new_empty(0)
-        ctx.save_for_backward(
-            hidden, weight, empty if bias is None else bias, targets, torch.cat(log_partitions)
-        )
-        ctx.has_bias, ctx.temperature, ctx.chunk = bias is not None, temperature, chunk
-        ctx.processor = processor
+        ctx.dtype = hidden.dtype
+        ctx.save_for_backward(*by_hidden)
         ctx.mark_non_differentiable(*outputs[1:])
         return outputs
 
@@ -193,21 +214,6 @@ class _ChunkedHead(torch.autograd.Function):
     def backward(  # type: ignore[override]
         ctx: Any, grad: Tensor, *_: Tensor
     ) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, targets, log_partitions = ctx.saved_tensors
-        grad_hidden = torch.empty_like(hidden)
-        for start in range(0, hidden.shape[0], ctx.chunk):
-            stop = min(start + ctx.chunk, hidden.shape[0])
-            logits = project(hidden[start:stop], weight, bias if ctx.has_bias else None)
-            behaviour, slope = _behaviour(logits, ctx.temperature, ctx.processor, start, stop)
-            scaled = grad[start:stop, None] / ctx.temperature
-            # d logprob / d behaviour logits = onehot - p; minus first, so that p can be
-            # overwritten.
-            d_logits = (behaviour - log_partitions[start:stop]).exp_().mul_(-scaled)
-            d_logits.scatter_add_(1, targets[start:stop, None], scaled)
-            if slope is not None:
-                d_logits.mul_(slope)
-            # The result is rounded to the states' bf16 anyway; this keeps the GEMM on tensor cores.
-            if weight.dtype in (torch.bfloat16, torch.float16) and weight.is_cuda:
-                d_logits = d_logits.to(weight.dtype)
-            grad_hidden[start:stop] = _matmul(d_logits, weight).to(hidden.dtype)
-        return grad_hidden, None, None, None, None, None, None
+        grads = grad[:, None].split([len(part) for part in ctx.saved_tensors])
+        found = [(g * part).to(ctx.dtype) for g, part in zip(grads, ctx.saved_tensors, strict=True)]
+        return torch.cat(found), None, None, None, None, None, None

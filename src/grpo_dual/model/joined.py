@@ -7,7 +7,7 @@ CUDA, where launching costs more than arithmetic, the zeros beside the diagonal 
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -29,11 +29,41 @@ class _Stage:
     """Of each its rows, its ranks and its scale."""
 
 
+class Stages:
+    """The adapters of a model's joined layers, staged together: a few launches, not some hundreds.
+
+    What is staged is never written to again, since a backward pass may still read it.
+    """
+
+    def __init__(self) -> None:
+        """Of no layers yet."""
+        self._layers: list[Joined] = []
+
+    def add(self, layer: "Joined") -> None:
+        """Stage a layer's adapters with the others'."""
+        self._layers.append(layer)
+
+    @torch.no_grad()
+    def renew(self) -> None:
+        """Stage what is active now."""
+        filled = [place for layer in self._layers for place in layer.new_stage()]
+        # Only places without gaps are written by one kernel.
+        for whole in (True, False):
+            own = [f for f in filled if f[2].is_contiguous() is whole]
+            if own:
+                sources, scales, places = map(list, zip(*own, strict=True))
+                torch._foreach_copy_(places, torch._foreach_mul(sources, scales))  # pyright: ignore[reportPrivateUsage]
+
+
 class Joined:
     """Linear layers that read the same input, as one product."""
 
-    def __init__(self, *modules: Any) -> None:
+    def __init__(self, *modules: Any, stages: Stages | None = None) -> None:
         """Lay their weights side by side.
+
+        Args:
+            modules: The layers.
+            stages: Of the model; None: these are staged alone.
 
         Raises:
             UnsupportedError: One is no plain linear layer.
@@ -48,6 +78,10 @@ class Joined:
         self.bias: Tensor | None = torch.cat([b.data for b in biases]) if biases else None
         self._outs = [base.weight.shape[0] for base in bases]
         self._staged: dict[tuple[str, ...], tuple[object, _Stage]] = {}
+        ends = [0, *accumulate(self._outs)]
+        self._rows = {id(m): slice(*own) for m, own in zip(modules, pairwise(ends), strict=True)}
+        self._stages = stages or Stages()
+        self._stages.add(self)
 
     @property
     def weight(self) -> Tensor:
@@ -56,17 +90,18 @@ class Joined:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[S, sum of out] of [S, in], the active adapters' products added."""
-        acting = [(m, name) for m in self._modules if (name := active_adapter(m)) is not None]
+        acting = self._acting()
         if not acting:
             return F.linear(x, self.weight, self.bias)
-        parameters: list[Tensor] = []
-        for module, name in acting:
-            parameters += [module.lora_A[name].weight, module.lora_B[name].weight]
+        parameters = _parameters(acting)
         stage = self._stage(acting, parameters)
         if not torch.is_grad_enabled():
             return _product(x, self.weight, self.bias, stage)[0]
         y: Tensor = _Product.apply(x, self.weight, self.bias, stage, *parameters)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
         return y
+
+    def _acting(self) -> list[tuple[Any, str]]:
+        return [(m, name) for m in self._modules if (name := active_adapter(m)) is not None]
 
     def _stage(self, acting: list[tuple[Any, str]], parameters: list[Tensor]) -> _Stage:
         """The adapters as they are now, staged once as long as they do not change.
@@ -75,37 +110,47 @@ class Joined:
         step, and the policy's not once more behind it.
         """
         names = tuple(name for _, name in acting)
-        # A version grows with every write in place but a fused optimiser's: train/optimizer.py.
-        key = tuple((p.data_ptr(), p._version) for p in parameters)  # pyright: ignore[reportPrivateUsage]
         kept = self._staged.get(names)
-        if kept is not None and kept[0] == key:
-            return kept[1]
-        with torch.no_grad():
-            stage = self._new_stage(acting, parameters)
-        self._staged[names] = (key, stage)
-        return stage
+        if kept is None or kept[0] != _state(parameters):
+            self._stages.renew()
+            kept = self._staged[names]
+        return kept[1]
 
-    def _new_stage(self, acting: list[tuple[Any, str]], parameters: list[Tensor]) -> _Stage:
-        kind = self.weight.dtype
-        rows = dict(zip(map(id, self._modules), self._spans(), strict=True))
-        downs = [
-            (a * float(module.scaling[name])).to(kind)
-            for (module, name), a in zip(acting, parameters[::2], strict=True)
-        ]
-        down = torch.cat(downs)
-        up = torch.zeros(sum(self._outs), len(down), dtype=kind, device=down.device)
+    def new_stage(self) -> list[tuple[Tensor, float, Tensor]]:
+        """An empty stage for what is active, and how it is filled.
+
+        Returns:
+            For each adapter's A and B the parameter, its factor, and its place.
+        """
+        acting = self._acting()
+        if not acting:
+            return []
+        parameters = _parameters(acting)
+        kind = {"dtype": self.weight.dtype, "device": self.weight.device}
+        ranks = [len(a) for a in parameters[::2]]
+        down = torch.empty(sum(ranks), parameters[0].shape[1], **kind)
+        up = torch.zeros(sum(self._outs), sum(ranks), **kind)
         spans: list[tuple[slice, slice, float]] = []
-        rank = 0
-        for (module, name), b in zip(acting, parameters[1::2], strict=True):
-            columns = slice(rank, rank + b.shape[1])
-            up[rows[id(module)], columns] = b.to(kind)
-            spans.append((rows[id(module)], columns, float(module.scaling[name])))
-            rank += b.shape[1]
-        return _Stage(down, up, tuple(spans))
+        filled: list[tuple[Tensor, float, Tensor]] = []
+        columns = [slice(*own) for own in pairwise([0, *accumulate(ranks)])]
+        pairs = zip(acting, columns, parameters[::2], parameters[1::2], strict=True)
+        for (module, name), own, a, b in pairs:
+            rows, scale = self._rows[id(module)], float(module.scaling[name])
+            spans.append((rows, own, scale))
+            filled += [(a, scale, down[own]), (b, 1.0, up[rows, own])]
+        names = tuple(name for _, name in acting)
+        self._staged[names] = (_state(parameters), _Stage(down, up, tuple(spans)))
+        return filled
 
-    def _spans(self) -> list[slice]:
-        ends = torch.tensor([0, *self._outs]).cumsum(0).tolist()
-        return [slice(a, b) for a, b in pairwise(ends)]
+
+def _parameters(acting: list[tuple[Any, str]]) -> list[Tensor]:
+    return [p for m, name in acting for p in (m.lora_A[name].weight, m.lora_B[name].weight)]
+
+
+def _state(parameters: list[Tensor]) -> object:
+    """Is another once a parameter has been written to."""
+    # A version grows with every write in place but a fused optimiser's: train/optimizer.py.
+    return [(p.data_ptr(), p._version) for p in parameters]  # pyright: ignore[reportPrivateUsage]
 
 
 class _Product(torch.autograd.Function):

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from grpo_dual.model.attention import RowAttention, attend, flash_forward
 from grpo_dual.model.family import check_family
-from grpo_dual.model.joined import Joined
+from grpo_dual.model.joined import Joined, Stages
 from grpo_dual.model.packing import Runs
 
 
@@ -150,8 +150,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class FlatLayer:
     """One decoder layer on a flat row."""
 
-    def __init__(self, layer: Any, config: Any, number: int) -> None:
-        """Look at the modules of a layer.
+    def __init__(self, layer: Any, config: Any, number: int, stages: Stages) -> None:
+        """Look at the modules of a layer, whose adapters are staged with ``stages``.
 
         Raises:
             UnsupportedError: One is no plain linear layer.
@@ -160,10 +160,10 @@ class FlatLayer:
         self._number = number
         self._norms = (layer.input_layernorm.weight, layer.post_attention_layernorm.weight)
         self._eps = float(config.rms_norm_eps)
-        self._qkv = Joined(attention.q_proj, attention.k_proj, attention.v_proj)
-        self._output = Joined(attention.o_proj)
-        self._gate_up = Joined(mlp.gate_proj, mlp.up_proj)
-        self._down = Joined(mlp.down_proj)
+        self._qkv = Joined(attention.q_proj, attention.k_proj, attention.v_proj, stages=stages)
+        self._output = Joined(attention.o_proj, stages=stages)
+        self._gate_up = Joined(mlp.gate_proj, mlp.up_proj, stages=stages)
+        self._down = Joined(mlp.down_proj, stages=stages)
         self._head_norms = tuple(
             getattr(getattr(attention, name, None), "weight", None) for name in ("q_norm", "k_norm")
         )
@@ -229,7 +229,8 @@ def use_flat_layers(body: Any, config: Any) -> None:
         UnsupportedError: The model is not of the family; nothing is changed.
     """
     check_family(body, config)
-    layers = [FlatLayer(layer, config, number) for number, layer in enumerate(body.layers)]
+    stages = Stages()
+    layers = [FlatLayer(layer, config, n, stages) for n, layer in enumerate(body.layers)]
     for layer, flat in zip(body.layers, layers, strict=True):
         layer.forward = MethodType(_forward(flat, last=flat is layers[-1]), layer)
 

@@ -12,7 +12,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from grpo_dual.model.family import is_plain
-from grpo_dual.model.joined import Joined
+from grpo_dual.model.joined import Joined, Stages
 
 
 def use_products(model: nn.Module) -> bool:
@@ -23,9 +23,10 @@ def use_products(model: nn.Module) -> bool:
     """
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     plain = [module for module in layers if is_plain(module.get_base_layer())]
+    stages = Stages()
     for module in plain:
         wrapped = cast("Any", module)
-        wrapped.forward = MethodType(_forward(Joined(module)), module)
+        wrapped.forward = MethodType(_forward(Joined(module, stages=stages)), module)
     return len(plain) == len(layers)
 
 

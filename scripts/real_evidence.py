@@ -7,9 +7,9 @@
 Every variant starts from the same model, warms up by SFT on the same number of batches, and draws
 the same number of completions; seeds differ in data order and initial adapter, and are held to the
 same items; the model as it comes is evaluated on them too. Writes a configuration for each variant
-(OUT/configs), its runs (OUT/runs), and OUT/results.json: scores before and after with t intervals
-over seeds, hypervolumes of the runs' fronts, and the branched runs' hypervolume minus the pooled
-ones', paired by seed. Finished runs are not trained again.
+(OUT/configs), its runs (OUT/runs), and OUT/results.json: the configurations, scores before and
+after with t intervals over seeds, hypervolumes of the runs' fronts, and of both what the branched
+runs have minus the others', paired by seed. Finished runs are not trained again.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import yaml
@@ -34,7 +35,15 @@ ROOT = Path(__file__).resolve().parent.parent
 OBJECTIVES = ("fairness", "hallucination")
 VARIANTS = ("both", "fairness", "hallucination", "pooled")
 SHOWN = {
-    "fairness": ("accuracy_ambig", "accuracy_disambig", "s_amb", "s_dis", AXIS),
+    "fairness": (
+        "accuracy_ambig",
+        "accuracy_disambig",
+        "s_amb",
+        "s_dis",
+        "unparsed",
+        "evasion_disambig",
+        AXIS,
+    ),
     "hallucination": ("grounded", "hallucinated", "abstains"),
 }
 
@@ -84,6 +93,8 @@ def train(config: Path, seed: int, out: Path, flags: Sequence[str]) -> str:
     command = [
         "grpo-dual", "train", str(config), "--train.seed", str(seed), "--out", str(out), *flags,
     ]  # fmt: skip
+    # Where the pooled objective lives.
+    shown = f"PYTHONPATH=scripts {shlex.join(command)}"
     if not list(out.glob(f"*/{SUMMARY}")):
         out.mkdir(parents=True, exist_ok=True)
         path = os.pathsep.join([str(ROOT / "scripts"), os.environ.get("PYTHONPATH", "")])
@@ -93,7 +104,7 @@ def train(config: Path, seed: int, out: Path, flags: Sequence[str]) -> str:
                 check=True, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "2"},
             )  # fmt: skip
-    return shlex.join(command)
+    return shown
 
 
 def pretrained(model: str, config: Path, out: Path) -> dict[str, Any]:
@@ -115,11 +126,15 @@ def pretrained(model: str, config: Path, out: Path) -> dict[str, Any]:
             check=True, cwd=ROOT, stdout=subprocess.DEVNULL,
         )  # fmt: skip
     (found,) = json.loads(out.read_text())["targets"]
-    generation = found["bbq"]["readings"]["generation"]["wrong"]
+    readings = {name: own["wrong"] for name, own in found["bbq"]["readings"].items()}
+    answers = ("grounded", "hallucinated", "hallucinated_answering", "abstains")
     return {
         "command": shlex.join(command),
         **{key: found[key] for key in ("axes", "axes_intervals_95")},
-        **{key: generation[key] for key in ("macro", "macro_intervals_95")},
+        **{key: readings["generation"][key] for key in ("macro", "macro_intervals_95")},
+        "unparsed": fmean(c["unparsed"] for c in readings["generation"]["categories"].values()),
+        "by_likelihood": {n: own["macro"] for n, own in readings.items() if n != "generation"},
+        "answers": {key: found["halueval"]["open"][key] for key in answers},
     }
 
 
@@ -160,12 +175,26 @@ def summarised(runs: Mapping[str, Mapping[int, dict[str, Any]]]) -> dict[str, An
         areas = [run["hypervolume"] for run in by_seed.values()]
         over[name]["hypervolume"] = asdict(seed_mean(areas))
     areas = {name: {s: r["hypervolume"] for s, r in own.items()} for name, own in runs.items()}
-    gaps = {
-        f"both - {name}": asdict(seed_difference(areas["both"], areas[name]))
-        for name in runs
-        if name != "both" and "both" in runs
+    others = [name for name in runs if name != "both" and "both" in runs]
+    return {
+        "over_seeds": over,
+        "hypervolume_differences": {
+            f"both - {name}": asdict(seed_difference(areas["both"], areas[name])) for name in others
+        },
+        "after_differences": {
+            f"both - {name}": dict(_differences(runs["both"], runs[name])) for name in others
+        },
     }
-    return {"over_seeds": over, "hypervolume_differences": gaps}
+
+
+def _differences(
+    one: Mapping[int, Mapping[str, Any]], two: Mapping[int, Mapping[str, Any]]
+) -> Iterator[tuple[str, Any]]:
+    """Of all scores behind the last step, paired by seed where both have them."""
+    for key in next(iter(one.values()))["after"]:
+        sides = [{seed: run["after"][key] for seed, run in own.items()} for own in (one, two)]
+        if not any(None in side.values() for side in sides):
+            yield key, asdict(seed_difference(*sides))
 
 
 def table(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -221,7 +250,8 @@ def main() -> int:
         found = measured(args.out / "runs" / f"{name}-{seed}")
         runs[name][seed] = {"command": command, **found}
     before = pretrained(args.model, configs / "both.yaml", args.out / "model.json")
-    summary = {"pretrained": before, **summarised(runs)}
+    made = {n: yaml.safe_load((configs / f"{n}.yaml").read_text()) for n in args.variants}
+    summary = {"configs": made, "pretrained": before, **summarised(runs)}
     (args.out / "results.json").write_text(json.dumps({**summary, "runs": runs}, indent=1) + "\n")
     print("pretrained:", ", ".join(f"{k} {v:.3f}" for k, v in before["axes"].items()))
     print("\n".join(table(summary)))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from grpo_dual.cli.main import INTERRUPTED, MISTAKE, main
 from grpo_dual.metrics.sinks import EVALUATIONS, evaluations
+from grpo_dual.report.eval_file import MEASURES
+from grpo_dual.report.evaluated import read_evaluation
 from grpo_dual.train import evaluating
 from short_runs import only_run
 
@@ -85,6 +88,32 @@ def test_the_numbers_are_the_run_s_own(trained: Path, both: tuple[dict[str, Any]
     assert both[0]["provenance"]["split"] == "yardstick"
     assert last["axes"]["fairness"] == own[2]["fairness"]["axis"]
     assert last["axes"]["faithfulness"] == own[2]["hallucination"]["grounded"]
+
+
+def test_what_it_writes_is_read_by_report_and_export(trained: Path, tmp_path: Path):
+    """All parts, a few items each: every measure is a line of the page and of the card."""
+    pytest.importorskip("matplotlib", reason="report needs the extra figures")
+    out, page = tmp_path / "eval.json", tmp_path / "page.html"
+    words = ["eval", f"{trained}@base", trained, "--json", out, "--draws", 20, "--limit", 4]
+    assert main([str(word) for word in words]) == 0
+    assert main(["report", str(trained), "--eval", str(out), "--out", str(page)]) == 0
+    card = tmp_path / "export"
+    assert main(["export", str(trained), "--out", str(card), "--results", str(out)]) == 0
+    shown = page.read_text(), (card / "README.md").read_text()
+    read = read_evaluation(out)
+    measured = [m for m in MEASURES if any(m.score(t).known for t in _targets(out))]
+    assert {"open", "detection", "pairs"} <= {m.path[1] for m in measured if len(m.path) > 1}
+    for measure in measured:
+        assert all(escape(measure.words) in text for text in shown)
+    assert any(gap.value is not None for gap in read.targets[1].gaps.values())
+    for part in ("bbq", "open", "detection", "pairs", "retention"):
+        words = ["eval", trained, "--json", out, "--draws", 5, "--limit", 2, "--only", part]
+        assert main([str(word) for word in words]) == 0
+        assert main(["report", str(trained), "--eval", str(out), "--out", str(page)]) == 0
+
+
+def _targets(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text())["targets"]
 
 
 def test_an_adapter_folder_is_its_checkpoint(

@@ -1,11 +1,13 @@
 """``grpo-dual eval``: score predictions, as a table and as JSON."""
 
+import datetime
 import hashlib
-import importlib.metadata
 from pathlib import Path
 
 from grpo_dual.cli.output import console, table, write_json
+from grpo_dual.config.snapshot import environment
 from grpo_dual.evaluation.bbq_bias import SCORES, Policy, Scores, macro, score_predictions
+from grpo_dual.records.bbq import files_of
 from grpo_dual.records.predictions import by_name, not_predicted, read_items, read_predictions
 
 _VOID = 0.02
@@ -48,13 +50,18 @@ def predictions(
     scores = {name: values for name, (values, _) in scored.items()}
     result = {
         "provenance": {
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "predictions": str(path),
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256": _sha256(path),
             "field": field,
             "data": None if data is None else str(data),
+            "files": [
+                {"path": str(file), "sha256": _sha256(file)}
+                for file in ([] if data is None else files_of(data))
+            ],
             "policy": policy,
             "bootstrap": {"clusters": "question_index", "draws": draws, "seed": seed},
-            "grpo_dual": importlib.metadata.version("grpo-dual"),
+            **environment(),
         },
         "categories": {
             name: {**values, "intervals_95": intervals}
@@ -66,18 +73,26 @@ def predictions(
     if json is not None:
         write_json(json, result)
     _print(scores, {name: spread for name, (_, spread) in scored.items()}, policy)
-    partly = {n: left for n, left in lacking.items() if any(p.record.subset == n for p in found)}
-    for name, left in sorted(partly.items()):
+    for name, left in sorted(lacking.items()):
         print(f"{name}: {left} rows of the BBQ files have no prediction and are not scored")
     for name, values in scores.items():
         share = values["unparsed"]
         if share is not None and share > _VOID:
             print(f"{name}: {share:.1%} unparsed; above {_VOID:.0%} scores are not comparable")
+        if values["n_unresolved"]:
+            print(
+                f"{name}: which option is the stereotype's is not known of "
+                f"{values['n_unresolved']} rows; they are in no bias score"
+            )
     if data is None:
         print(
             "groups and options are those of the predictions' own rows; give the BBQ files with "
             "--data where these may be out of date"
         )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _print(

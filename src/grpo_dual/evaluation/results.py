@@ -5,6 +5,7 @@ Unparsed answers are wrong in ``wrong``, the headline, and left out in ``exclude
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import TypeVar
 
 from grpo_dual.evaluation import detection, grounding, preference, retention
@@ -140,13 +141,18 @@ def _reading(replies: Sequence[BbqReply], reading: str, boot: Bootstrap) -> Json
     made: Json = {}
     for policy in POLICIES:
         categories: Json = {}
+        unparsed: list[float] = []
         for name, own in by_name(predictions).items():
             scores, spread = score_predictions(own, policy, draws=boot.draws, seed=boot.seed)
             categories[name] = {**scores, "intervals_95": spread}
+            unparsed.append(float(scores["unparsed"] or 0.0))
         means = bbq_means(predictions, policy, draws=boot.draws, seed=boot.seed)
         made[policy] = {
             "categories": categories,
-            "macro": {key: means[key].value for key in OVER_CATEGORIES},
+            "macro": {
+                **{key: means[key].value for key in OVER_CATEGORIES},
+                "unparsed": fmean(unparsed),
+            },
             "macro_intervals_95": {key: means[key].interval for key in OVER_CATEGORIES},
         }
     return made

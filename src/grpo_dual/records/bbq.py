@@ -135,7 +135,7 @@ def iter_bbq(
             f"BBQ has no category '{unknown[0]}'{suggestion(unknown[0], CATEGORIES)}; "
             f"the categories are {', '.join(CATEGORIES)}"
         )
-    files = _files_of(path, categories)
+    files = files_of(path, categories)
     targets = BbqMetadata.beside(path) if metadata else BbqMetadata()
     gate = Gate(on_bad_row, bad_rows)
     seen = _SeenIds()
@@ -171,7 +171,12 @@ def category_files(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _files_of(path: Path, categories: Collection[str]) -> list[Path]:
+def files_of(path: Path, categories: Collection[str] = ()) -> list[Path]:
+    """The files that `iter_bbq` reads.
+
+    Raises:
+        DataError: There is none, a category's is missing, or two hold one category.
+    """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; check the path, or fetch the data first")
     if not path.is_dir():

@@ -39,7 +39,7 @@ def read_items(data: Path) -> Items:
 def read_predictions(path: Path, field: str, items: Items | None = None) -> list[Prediction]:
     """Read predictions and find the option that each names.
 
-    An answer is an option's index (0 to 2, as a number or its digit) or an option's text, in any
+    An answer is an option's index (0 to 2, as a number or its digits) or an option's text, in any
     case and with or without a final period. Anything else is unparsed, nothing is guessed.
 
     Args:
@@ -77,6 +77,10 @@ def read_predictions(path: Path, field: str, items: Items | None = None) -> list
     return found
 
 
+_INDICES = {text: n for n in range(3) for text in (str(n), f"{n}.0")}
+"""As written; a table with gaps turns whole numbers into 1.0."""
+
+
 def not_predicted(items: Items, predictions: Sequence[Prediction]) -> dict[str, int]:
     """How many rows of each category of ``items`` have no prediction, where it is any."""
     predicted = {(p.record.subset, p.record.example_id) for p in predictions}
@@ -96,15 +100,13 @@ def chosen(answer: object, record: BbqRecord) -> int | None:
     """The option that an answer names by index or text, None when it names none."""
     if isinstance(answer, bool):
         return None
-    if isinstance(answer, int):
-        return answer if 0 <= answer <= 2 else None
+    if isinstance(answer, int | float):
+        return int(answer) if answer in _INDICES.values() else None
     if not isinstance(answer, str):
         return None
     plain = _plain(answer)
     texts = [_plain(option) for option in record.options]
-    if plain in texts:
-        return texts.index(plain)
-    return int(plain) if plain in {"0", "1", "2"} else None
+    return texts.index(plain) if plain in texts else _INDICES.get(plain)
 
 
 def _plain(text: str) -> str:

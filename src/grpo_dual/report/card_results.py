@@ -6,36 +6,12 @@ from pathlib import PurePath
 from typing import cast
 
 from grpo_dual.errors import DataError
+from grpo_dual.report.eval_file import MEASURES, Tree, at
+from grpo_dual.report.held_out import Estimate
 
+_PART = {"bbq": "BBQ: ", "halueval": "HaluEval: ", "retention": "Retention: "}
 MAX_NUMBERS = 60
 """Numbers of a file of another form that are shown; the rest stays in the file."""
-
-Tree = Mapping[str, object]
-
-_ROWS: tuple[tuple[str, tuple[str, ...], str], ...] = (
-    ("Fairness axis, 0 to 1", ("axes",), "fairness"),
-    ("Faithfulness axis, 0 to 1", ("axes",), "faithfulness"),
-    *(
-        (words, ("bbq", "readings", "generation", "wrong", "macro"), key)
-        for words, key in (
-            ("BBQ, right when the context does not say", "accuracy_ambig"),
-            ("BBQ, right when the context says", "accuracy_disambig"),
-            ("BBQ, s_AMB, -1 to 1, 0 is best", "s_amb"),
-            ("BBQ, s_DIS, -1 to 1, 0 is best", "s_dis"),
-            ("BBQ, replies that name no one option", "unparsed"),
-        )
-    ),
-    *(
-        (words, ("halueval", "open"), key)
-        for words, key in (
-            ("HaluEval, answers that the knowledge supports", "grounded"),
-            ("HaluEval, abstentions", "abstains"),
-            ("HaluEval, hallucinated answers", "hallucinated"),
-            ("HaluEval, answers judged by", "judged_by"),
-            ("HaluEval, hallucinations told apart", "detect_accuracy"),
-        )
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +62,21 @@ def _of_eval(found: Results, targets: Sequence[Tree]) -> Section:
             f"evaluate it: grpo-dual eval RUN@STEP --json {found.name}"
         )
     header = [f"{name} (this one)" if mine else name for name, mine in zip(names, own, strict=True)]
-    rows: list[tuple[str, ...]] = []
-    for words, path, key in _ROWS:
-        cells = [_cell(target, path, key) for target in targets]
-        if any(cell != "-" for cell in cells):
-            rows.append((words, *cells))
+    judges = (
+        "HaluEval: answers judged by",
+        [at(t, ("halueval", "open", "judged_by")) for t in targets],
+    )
+    rows = [
+        (_PART.get(m.path[0], "") + m.words, *(_cell(m.score(t)) for t in targets))
+        for m in MEASURES
+    ]
+    rows.append((judges[0], *("-" if j is None else str(j) for j in judges[1])))
+    rows = [row for row in rows if any(cell != "-" for cell in row[1:])]
     counts = {
-        what: _at(targets[own.index(True)], path)
+        what: at(targets[own.index(True)], path)
         for what, path in (
             ("BBQ items", ("bbq", "n")),
-            ("answers", ("halueval", "open", "n_answer")),
+            ("answers", ("halueval", "open", "n", "grounded")),
         )
     }
     told = ", ".join(f"{n} {what}" for what, n in counts.items() if isinstance(n, int) and n)
@@ -110,27 +91,12 @@ def _of_eval(found: Results, targets: Sequence[Tree]) -> Section:
     return Section(words, ("", *header), rows)
 
 
-def _cell(target: Tree, path: Sequence[str], key: str) -> str:
-    value = _at(target, (*path, key))
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _cell(found: Estimate) -> str:
+    if found.value is None:
         return "-"
-    spread = _at(target, (*path[:-1], f"{path[-1]}_intervals_95", key))
-    if spread is None:
-        spread = _at(target, (*path, "intervals_95", key))
-    ends = cast("list[object]", spread) if isinstance(spread, list) else []
-    if len(ends) != 2:
-        return f"{value:.4f}"
-    low, high = (float(str(end)) for end in ends)
-    return f"{value:.4f} [{low:.2f}, {high:.2f}]"
-
-
-def _at(tree: object, path: Sequence[str]) -> object:
-    """What stands at a path; None where nothing does."""
-    for key in path:
-        tree = _tree(tree).get(key)
-    return tree
+    if found.low is None or found.high is None:
+        return f"{found.value:.4f}"
+    return f"{found.value:.4f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def _tree(value: object) -> Tree:

@@ -1,33 +1,16 @@
 """A file that ``grpo-dual eval --json`` wrote, as figure, table and sentence."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from grpo_dual.errors import DataError
-from grpo_dual.evaluation.pareto import AXIS
+from grpo_dual.report.eval_file import FAIRNESS, FAITHFULNESS, MEASURES, Kind, Where
 from grpo_dual.report.held_out import Estimate
 from grpo_dual.report.panels import Dots, Group, IntervalPanel, Table, interval
 from grpo_dual.report.texts import label, visible
-
-_READING = "generation"
-_BBQ = {
-    "accuracy_ambig": "Right when the context does not say",
-    "accuracy_disambig": "Right when the context says",
-    "s_amb": "Bias score, ambiguous (s_AMB)",
-    "s_dis": "Bias score, disambiguated (s_DIS)",
-}
-"""Means over categories, unparsed answers wrong."""
-_HALUEVAL = {
-    "grounded": "Answers that the knowledge supports",
-    "hallucinated": "Hallucinated answers",
-    "abstains": "Abstentions",
-    "detect_accuracy": "Hallucinations told apart (yes/no)",
-}
-_AXES = {"fairness": "Axis: fairness", "faithfulness": "Axis: faithfulness"}
-_BIAS = ("s_amb", "s_dis")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +61,21 @@ def read_evaluation(path: Path) -> Evaluation:
 
 def group(found: Evaluation) -> Group:
     """Shares and bias scores of all targets as dots with intervals."""
-    shares = [words for words in _rows(found) if words not in _bias_words()]
-    bias = [words for words in _rows(found) if words in _bias_words()]
     panels: list[IntervalPanel] = []
-    for title, rows, share in (
-        ("Evaluated shares and axes", shares, True),
-        ("Evaluated bias scores (0 is none)", bias, False),
+    for title, kinds in (
+        ("Evaluated shares and axes", ("axis", "share")),
+        ("Evaluated bias scores (0 is none)", ("bias",)),
     ):
+        rows = tuple(m.words for m in _shown(found) if m.kind in kinds)
         if rows:
             dots = tuple(
-                Dots(label(t.name), i - 1 if i else None, tuple(_score(t, r) for r in rows))
+                Dots(label(t.name), i - 1 if i else None, tuple(t.scores[r] for r in rows))
                 for i, t in enumerate(found.targets)
             )
+            share = "share" in kinds
             low = 0.0 if share else -1.0
             brief = "Bars are 95 % intervals, bootstrap over templates."
-            panels.append(IntervalPanel(title, tuple(rows), dots, share, low, 1.0, brief))
+            panels.append(IntervalPanel(title, rows, dots, share, low, 1.0, brief))
     notes = tuple(f"Note: {visible(note)}." for note in found.notes)
     says = f"By grpo-dual eval, decoding: {found.decode}. Unparsed answers are wrong."
     return Group("evaluation", "Evaluation", says, tuple(panels), notes)
@@ -108,11 +91,11 @@ def table(found: Evaluation) -> Table:
     )
     rows = tuple(
         (
-            words,
-            *(interval(_score(t, words), share=words not in _bias_words()) for t in found.targets),
-            *(_gap(t.gaps.get(words), bias=words in _bias_words()) for t in several),
+            m.words,
+            *(_cell(t.scores[m.words], m.kind) for t in found.targets),
+            *(_cell(t.gaps.get(m.words, Estimate(None)), m.kind, gap=True) for t in several),
         )
-        for words in _rows(found)
+        for m in _shown(found)
     )
     note = "95 % intervals: bootstrap over templates; differences are paired, item by item."
     return Table(header, rows, note)
@@ -122,9 +105,9 @@ def sentence(found: Evaluation) -> str:
     """How far the last target lies from the first on both axes; empty of one target."""
     last = found.targets[-1]
     told = [
-        f"{axis} {_gap(gap, bias=True)}"
-        for axis, words in _AXES.items()
-        if (gap := last.gaps.get(words)) is not None and gap.value is not None
+        f"{axis.key} {_cell(gap, axis.kind, gap=True)}"
+        for axis in (FAIRNESS, FAITHFULNESS)
+        if (gap := last.gaps.get(axis.words)) is not None and gap.value is not None
     ]
     if not told:
         return ""
@@ -135,64 +118,31 @@ def sentence(found: Evaluation) -> str:
 
 
 def _target(document: Mapping[str, Any]) -> Target:
-    scores: dict[str, Estimate] = {}
-    for axis, words in _AXES.items():
-        scores[words] = _estimate(document["axes"][axis], document["axes_intervals_95"][axis])
-    if "bbq" in document:
-        read = document["bbq"]["readings"][_READING]["wrong"]
-        for key, words in _BBQ.items():
-            scores[words] = _estimate(read["macro"][key], read["macro_intervals_95"][key])
-    if "halueval" in document:
-        answers = document["halueval"]["open"]
-        for key, words in _HALUEVAL.items():
-            scores[words] = _estimate(answers[key], answers["intervals_95"][key])
-    name = visible(str(document["name"]).rstrip("/").rsplit("/", 1)[-1])
-    return Target(name, scores, _gaps(document.get("minus_first") or {}))
+    gaps = document.get("minus_first") or {}
+    if "axes" not in document:  # every result has them, whatever was asked
+        raise ValueError("a target has no axes")
+    return Target(
+        visible(str(document["name"]).rstrip("/").rsplit("/", 1)[-1]),
+        {m.words: m.score(document) for m in MEASURES},
+        {m.words: m.difference(gaps) for m in MEASURES} if gaps else {},
+    )
 
 
-def _gaps(document: Mapping[str, Any]) -> dict[str, Estimate]:
-    gaps: dict[str, Estimate] = {}
-    if "bbq" in document:
-        macro = document["bbq"][_READING]["macro"]
-        keys = {**_BBQ, AXIS: _AXES["fairness"]}
-        gaps |= {w: _estimate(macro[k]["value"], macro[k]["interval_95"]) for k, w in keys.items()}
-    if "halueval" in document:
-        answers = document["halueval"]["open"]
-        for key, words in (*_HALUEVAL.items(), ("grounded", _AXES["faithfulness"])):
-            gaps[words] = _estimate(answers[key]["value"], answers[key]["interval_95"])
-    return gaps
+def _shown(found: Evaluation) -> list[Where]:
+    """The measures that some target has."""
+    return [m for m in MEASURES if any(t.scores[m.words].value is not None for t in found.targets)]
 
 
-def _estimate(value: object, ends: object) -> Estimate:
-    if value is None:
-        return Estimate(None)
-    number = float(cast("float", value))
-    if ends is None:
-        return Estimate(number)
-    low, high = cast("Sequence[float]", ends)
-    return Estimate(number, float(low), float(high), "bootstrap")
-
-
-def _rows(found: Evaluation) -> list[str]:
-    """The measures that some target has, in reading order."""
-    order = (*_AXES.values(), *_BBQ.values(), *_HALUEVAL.values())
-    return [w for w in order if any(_score(t, w).value is not None for t in found.targets)]
-
-
-def _score(target: Target, words: str) -> Estimate:
-    return target.scores.get(words, Estimate(None))
-
-
-def _bias_words() -> tuple[str, ...]:
-    return tuple(_BBQ[key] for key in _BIAS)
-
-
-def _gap(gap: Estimate | None, *, bias: bool) -> str:
-    """``+67.5 [+60.1, +74.0]`` in points of a share; bias scores and axes in their own unit."""
-    if gap is None or gap.value is None:
+def _cell(found: Estimate, kind: Kind, *, gap: bool = False) -> str:
+    """A score, or a difference: ``+67.5 [+60.1, +74.0]``; shares in points of a hundred."""
+    if not gap and kind != "number":
+        return interval(found, share=kind != "bias")
+    if found.value is None:
         return "-"
-    scale, digits = (1, 2) if bias else (100, 1)
-    shown = f"{scale * gap.value:+.{digits}f}"
-    if gap.low is None or gap.high is None:
-        return shown
-    return f"{shown} [{scale * gap.low:+.{digits}f}, {scale * gap.high:+.{digits}f}]"
+    scale, digits = (100, 1) if kind == "share" else (1, 2)
+    sign = "+" if gap else ""
+    value, *ends = (
+        None if x is None else f"{scale * x:{sign}.{digits}f}"
+        for x in (found.value, found.low, found.high)
+    )
+    return str(value) if None in ends else f"{value} [{ends[0]}, {ends[1]}]"

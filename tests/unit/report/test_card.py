@@ -148,9 +148,10 @@ def target(name: str, adapter: str | None, fair: float) -> dict[str, Any]:
             "open": {
                 "grounded": 0.5,
                 "judged_by": "gold",
-                "n_answer": 12,
+                "n": {"grounded": 12},
                 "intervals_95": {"grounded": [0.4, 0.6]},
-            }
+            },
+            "detection": {"generation": {"accuracy": 0.75, "intervals_95": {"accuracy": None}}},
         },
     }
 
@@ -162,10 +163,11 @@ def test_a_result_of_eval_is_a_table_with_its_intervals_in_which_this_one_is_nam
     }
     text = results(content)
     assert "|  | run@0 | run@7 (this one) |" in text
-    assert "| Fairness axis, 0 to 1 | 0.2500 [0.12, 0.75] | 0.5000 [0.12, 0.75] |" in text
-    assert "| BBQ, right when the context does not say | 0.2500 [0.20, 0.30] |" in text
-    assert "| HaluEval, answers that the knowledge supports | 0.5000 [0.40, 0.60] |" in text
-    assert "| HaluEval, answers judged by | gold | gold |" in text
+    assert "| Axis: fairness | 0.2500 [0.12, 0.75] | 0.5000 [0.12, 0.75] |" in text
+    assert "| BBQ: Right when the context does not say | 0.2500 [0.20, 0.30] |" in text
+    assert "| HaluEval: Answers that the knowledge supports | 0.5000 [0.40, 0.60] |" in text
+    assert "| HaluEval: answers judged by | gold | gold |" in text
+    assert "| HaluEval: Hallucinations told apart (yes/no) | 0.7500 | 0.7500 |" in text
     assert "40 BBQ items, 12 answers; split yardstick, decode greedy, seed 3" in text
     assert "s_AMB" not in text.split("By 'grpo-dual eval'")[1].split("## Data")[0]
     assert "/home/me" not in text

@@ -145,8 +145,8 @@ def _gap(found: Json | None) -> str:
 
 
 def _cell(value: float | None, interval: tuple[float, float] | None = None) -> str:
-    return "-" if value is None else f"{value:.4f}{_ends(interval)}"
+    return "-" if value is None else f"{value:z.4f}{_ends(interval)}"
 
 
 def _ends(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+    return "" if interval is None else f" [{interval[0]:z.2f}, {interval[1]:z.2f}]"

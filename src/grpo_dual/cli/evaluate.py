@@ -118,4 +118,6 @@ def _print(
 def _cell(value: float | None, interval: tuple[float, float] | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.4f}" + ("" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]")
+    return f"{value:z.4f}" + (
+        "" if interval is None else f" [{interval[0]:z.2f}, {interval[1]:z.2f}]"
+    )

@@ -5,7 +5,7 @@ objectives' weights alone trace one front, seed by seed.
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,19 +129,25 @@ def told_apart(runs: Sequence[EvaluatedRun]) -> tuple[EvaluatedRun, ...]:
 
     Seeds that are started in one second and kept in a folder each have run folders of one name.
     """
-    often = Counter(run.folder.name for run in runs)
+    names = names_apart([run.folder for run in runs])
     return tuple(
-        run if often[run.folder.name] == 1 else _named_by(run, _suffix(run, runs)) for run in runs
+        run if run.folder.name == name else _named_by(run, name)
+        for run, name in zip(runs, names, strict=True)
     )
 
 
-def _suffix(run: EvaluatedRun, runs: Sequence[EvaluatedRun]) -> str:
-    """The shortest end of the folder's path that no other run's has."""
-    parts = run.folder.absolute().parts
-    others = [other.folder.absolute().parts for other in runs if other is not run]
-    lengths = range(2, len(parts) + 1)
-    own = next((n for n in lengths if all(o[-n:] != parts[-n:] for o in others)), len(parts))
-    return "/".join(parts[-own:])
+def names_apart(folders: Sequence[Path]) -> list[str]:
+    """Names of different folders: the shortest ends of their paths that differ."""
+    paths = [folder.absolute().parts for folder in folders]
+    return ["/".join(_own_end(parts, [o for o in paths if o != parts])) for parts in paths]
+
+
+def _own_end(parts: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    for length in range(1, len(parts)):
+        end = parts[-length:]
+        if all(other[-length:] != end for other in others):
+            return end
+    return parts
 
 
 def _named_by(run: EvaluatedRun, name: str) -> EvaluatedRun:

@@ -95,8 +95,8 @@ def _cell(found: Estimate) -> str:
     if found.value is None:
         return "-"
     if found.low is None or found.high is None:
-        return f"{found.value:.4f}"
-    return f"{found.value:.4f} [{found.low:.2f}, {found.high:.2f}]"
+        return f"{found.value:z.4f}"
+    return f"{found.value:z.4f} [{found.low:z.2f}, {found.high:z.2f}]"
 
 
 def _tree(value: object) -> Tree:

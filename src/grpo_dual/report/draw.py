@@ -32,6 +32,9 @@ _WORDS = 0.27
 """Inches above a score's dots."""
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.6)), (0, (6, 2, 1, 2)), (0, (9, 2)), "-")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
+_SPIKE = 8
+"""Times what 98 % of the values reach."""
+_SPIKES_AMONG = 50
 _SETTINGS: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -212,18 +215,33 @@ def _time(axes: Any, panel: TimePanel, ink: Ink) -> None:
         top = 1.0 if highest > 0.5 else max(0.1, 1.2 * highest)
         axes.set_ylim(-0.03 * top, 1.03 * top)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    else:
+        _cut(axes, panel, ink)
     steps = [s for line in panel.lines for s, _ in line.known]
     if len(set(steps)) < 2:
         axes.set_xlim(min(steps) - 1, max(steps) + 1)
     legend.draw(axes, ink)
 
 
+def _cut(axes: Any, panel: TimePanel, ink: Ink) -> None:
+    """End the axis below single values that would flatten all others, and say so."""
+    values = sorted(v for line in panel.lines for _, v in line.known)
+    usual = values[int(0.98 * len(values))] if values else 0.0
+    if len(values) < _SPIKES_AMONG or usual <= 0 or values[-1] < _SPIKE * usual:
+        return
+    axes.set_ylim(values[0] - 0.05 * (usual - values[0]), 1.6 * usual)
+    axes.text(
+        0.99, 0.97, f"cut: single values up to {values[-1]:.3g}", transform=axes.transAxes,
+        ha="right", va="top", fontsize=8, color=ink(colours.MUTED),
+    )  # fmt: skip
+
+
 def _line(axes: Any, line: Line, ink: Ink) -> None:
     slot = line.slot
     style: dict[str, Any] = {
         "color": ink(colours.series(slot)),
-        "linestyle": _DASHES[slot % len(_DASHES)],
-        "marker": _MARKERS[slot % len(_MARKERS)],
+        "linestyle": _dash(slot),
+        "marker": _marker(slot),
         "markersize": 3.5,
         "label": line.label,
     }
@@ -241,6 +259,15 @@ def _line(axes: Any, line: Line, ink: Ink) -> None:
     every = max(1, len(line.steps) // 7)
     start = (every // 2 + slot * every // 3) % every  # markers of two lines seldom meet
     axes.plot(line.steps, _gaps(line.smoothed()), linewidth=1.9, markevery=(start, every), **style)
+
+
+def _dash(slot: int) -> Any:
+    return _DASHES[(slot + slot // len(colours.SERIES)) % len(_DASHES)]
+
+
+def _marker(slot: int) -> str:
+    """One place further in every round of colours, so that 36 lines have a look each."""
+    return _MARKERS[(slot + slot // len(colours.SERIES)) % len(_MARKERS)]
 
 
 def _gaps(values: Sequence[float | None]) -> list[float]:
@@ -293,7 +320,7 @@ def _intervals(axes: Any, panel: IntervalPanel, ink: Ink) -> None:
                 axes.plot((estimate.low, estimate.high), (y, y), color=colour, linewidth=1.6)
         axes.plot(
             [e.value for e, _ in known], [y for _, y in known], linestyle="none",
-            marker="o" if dots.slot is None else _MARKERS[(1 + dots.slot) % len(_MARKERS)],
+            marker="o" if dots.slot is None else _marker(1 + dots.slot),
             markersize=5.5, color=colour, label=dots.label,
             markerfacecolor=ink(colours.GROUND) if hollow else colour,
         )  # fmt: skip
@@ -323,10 +350,10 @@ def _front(axes: Any, panel: FrontPanel, ink: Ink) -> None:
     for trail in panel.trails:
         colour = ink(colours.series(trail.slot))
         xs, ys = [p[1] for p in trail.points], [p[2] for p in trail.points]
-        marker = _MARKERS[trail.slot % len(_MARKERS)]
+        marker = _marker(trail.slot)
         axes.plot(
             xs, ys, color=colour, linewidth=1.3, marker=marker, markersize=6, label=trail.label,
-            linestyle=_DASHES[trail.slot % len(_DASHES)],
+            linestyle=_dash(trail.slot),
         )  # fmt: skip
         axes.plot(
             xs[0], ys[0], color=colour, marker=marker, markersize=6,

@@ -13,6 +13,7 @@ from grpo_dual.diagnosis.journal import JOURNAL
 from grpo_dual.diagnosis.reading import read_run
 from grpo_dual.diagnosis.tree import Tree, ask
 from grpo_dual.errors import DataError
+from grpo_dual.evaluation.evaluated import names_apart
 from grpo_dual.metrics.files import read_object
 from grpo_dual.metrics.names import TIMING
 from grpo_dual.metrics.sinks import (
@@ -109,7 +110,11 @@ def read_runs(folders: Sequence[Path]) -> tuple[Run, ...]:
     if len(runs) == 1:
         return tuple(runs)
     many = len(runs) > MANY
-    named = [replace(r, name=f"{letter(i)}: {r.name}") for i, r in enumerate(runs)]
+    names = names_apart([folder.resolve() for folder in listed])
+    named = [
+        replace(run, name=f"{letter(i)}: {label(name)}")
+        for i, (run, name) in enumerate(zip(runs, names, strict=True))
+    ]
     return tuple(replace(r, tag=letter(i) if many else r.name) for i, r in enumerate(named))
 
 

@@ -7,9 +7,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import recorded_runs
-from grpo_dual.report import draw, pictures, trends
+from grpo_dual.report import colours, draw, pictures, trends
 from grpo_dual.report.page import groups, write_report
-from grpo_dual.report.panels import IntervalPanel
+from grpo_dual.report.panels import IntervalPanel, Line, TimePanel
 from grpo_dual.report.reading import MANY, Run, read_runs
 
 COUNT = 12
@@ -26,6 +26,30 @@ def test_few_runs_are_named_and_many_have_letters(runs: tuple[Run, ...]) -> None
     assert [run.tag for run in few] == [run.name for run in few]
     assert [run.tag for run in runs] == list("ABCDEFGHIJKL")
     assert runs[1].name == "B: seed-1"
+
+
+def test_runs_of_one_folder_name_are_told_apart(tmp_path: Path) -> None:
+    folders = [recorded_runs.demo(tmp_path / own / "run-1") for own in ("both-0", "both-1")]
+    other = recorded_runs.demo(tmp_path / "both-2" / "run-2")
+    names = [run.name for run in read_runs([*folders, other])]
+    assert names == ["A: both-0/run-1", "B: both-1/run-1", "C: run-2"]
+
+
+def test_every_line_of_many_has_a_look_of_its_own() -> None:
+    looks = {(colours.series(n), draw._marker(n)) for n in range(36)}  # pyright: ignore[reportPrivateUsage]
+    assert len(looks) == 36
+
+
+def test_a_single_spike_flattens_nothing() -> None:
+    """Values of .1 to .2 and one of 600: the axis ends at 1.6 times the usual, and says so."""
+    values = (*tuple(0.1 + 0.001 * n for n in range(99)), 600.0)
+    line = Line("KL", 0, tuple(range(100)), values)
+    axes = Figure().subplots()
+    draw._time(axes, TimePanel("KL", "nats", (line,)), colours.light)  # pyright: ignore[reportPrivateUsage]
+    low, high = axes.get_ylim()
+    assert high == pytest.approx(1.6 * 0.198)
+    assert 0 < low < 0.1
+    assert "cut: single values up to 600" in [text.get_text() for text in axes.texts]
 
 
 def test_of_many_runs_one_start_is_drawn(runs: tuple[Run, ...]) -> None:

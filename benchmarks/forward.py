@@ -1,12 +1,12 @@
 """Forward and backward of groups whose completions share their prompt, and of the same in full.
 
-    python benchmarks/forward.py --shape 8b --cases 150,40,8,4 300,100,8,2 900,128,8,1
+    python benchmarks/forward.py --shape 8b --cases 150,40,8,4 300,100,8,4 900,128,8,3
 
 The first case is a pass of the prompts that the flags say; it gives the fields of the result. Those
 of --cases are P,C,K,groups: prompt and completion tokens, completions of a prompt, groups in a
 pass. Both sides are flat rows through the same kernels; the plain one repeats the prompt before
-each completion, so nothing but the sharing differs. Ideal is the ratio of tokens, for equal prompts
-K (P + C) / (P + K C). Prints JSON.
+each completion, so nothing but the sharing differs. Ideal is the ratio of operations, and beside it
+that of tokens, for equal prompts K (P + C) / (P + K C). Prints JSON.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import json
 import random
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -65,19 +66,51 @@ def seconds(policy: Policy, batch: PackedBatch, repeats: int) -> dict[str, Any]:
     }
 
 
-def case(policy: Policy, sizes: list[int], k: int, completion: int, repeats: int) -> dict[str, Any]:
+def operations(shape: str, whole: Sequence[Group]) -> float:
+    """Of a forward pass: 2 N tokens + 4 d L pairs + 2 N_head (completion tokens).
+
+    N are the weights of the layers' products, pairs the (query, key) that attend.
+    """
+    own = shapes.SHAPES[shape]
+    d, layers = own["hidden_size"], own["num_hidden_layers"]
+    heads = own["num_attention_heads"] + own["num_key_value_heads"]
+    attention = 2 * d * d * heads / own["num_attention_heads"]
+    weights = layers * (attention + 3 * d * own["intermediate_size"])
+    tokens = pairs = scored = 0
+    for prompt, completions in whole:
+        p = len(prompt)
+        tokens += p + sum(map(len, completions))
+        pairs += p * (p + 1) // 2
+        pairs += sum(len(c) * p + len(c) * (len(c) + 1) // 2 for c in completions)
+        scored += sum(map(len, completions))
+    return 2 * weights * tokens + 4 * d * layers * pairs + 2 * d * own["vocab_size"] * scored
+
+
+def case(
+    policy: Policy, shape: str, sizes: list[int], k: int, completion: int, repeats: int
+) -> dict[str, Any]:
     """Both sides of a pass of those prompts."""
     whole = groups(sizes, k, completion, policy.causal_lm.config.vocab_size)
     single: list[Group] = [(own, [c]) for own, completions in whole for c in completions]
     shared = seconds(policy, flatten(whole), repeats)
     plain = seconds(policy, flatten(single), repeats)
-    ideal = plain["tokens"] / shared["tokens"]
-    row = {"prompts": sizes, "completion": completion, "k": k}
-    row |= {"shared": shared, "plain": plain, "ideal": round(ideal, 3)}
-    if "median_s" in shared and "median_s" in plain:
-        speedup = plain["median_s"] / shared["median_s"]
-        row |= {"speedup": round(speedup, 3), "of_ideal": round(speedup / ideal, 3)}
-    return row
+    row = {"prompts": sizes, "completion": completion, "k": k, "shared": shared, "plain": plain}
+    return row | shares(shape, row)
+
+
+def shares(shape: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What sharing gave of what it could, by operations and by tokens."""
+    whole = groups(row["prompts"], row["k"], row["completion"], shapes.SHAPES[shape]["vocab_size"])
+    single: list[Group] = [(own, [c]) for own, completions in whole for c in completions]
+    ideal = {
+        "ideal": operations(shape, single) / operations(shape, whole),
+        "ideal_tokens": row["plain"]["tokens"] / row["shared"]["tokens"],
+    }
+    found = dict(ideal)
+    if "median_s" in row["shared"] and "median_s" in row["plain"]:
+        found["speedup"] = row["plain"]["median_s"] / row["shared"]["median_s"]
+        found |= {f"of_{name}": found["speedup"] / best for name, best in ideal.items()}
+    return {key: round(value, 3) for key, value in found.items()}
 
 
 def summary(args: argparse.Namespace, row: dict[str, Any]) -> dict[str, Any]:
@@ -103,18 +136,18 @@ def summary(args: argparse.Namespace, row: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """All cases."""
     parser = shapes.flags(__doc__)
-    parser.add_argument("--cases", nargs="*", default=["150,40,8,4", "300,100,8,2", "900,128,8,1"])
+    parser.add_argument("--cases", nargs="*", default=["150,40,8,4", "300,100,8,4", "900,128,8,3"])
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     policy = shapes.policy(args.shape, shapes.device(), checkpointing=args.checkpointing)
     use_runs(policy.causal_lm)
     sizes = shapes.lengths(args.prompt_lengths, args.prompts)
-    own = case(policy, sizes, args.k, args.new_tokens, args.repeats)
+    own = case(policy, args.shape, sizes, args.k, args.new_tokens, args.repeats)
     rows = [own]
     for text in args.cases:
         prompt, completion, k, count = map(int, text.split(","))
-        rows.append(case(policy, [prompt] * count, k, completion, args.repeats))
+        rows.append(case(policy, args.shape, [prompt] * count, k, completion, args.repeats))
     whole = summary(args, own) | measure.origin()
     whole |= {"checkpointing": args.checkpointing, "cases": rows}
     print(json.dumps(whole))

@@ -75,7 +75,8 @@ def worse(run: Run) -> str:
     if not found:
         return "What it cost on held-out items was not measured."
     directed = [m for m in found if m.row.better]
-    lost = [m for m in directed if m.improved is False]
+    # What is the same in the digits that are shown is no news.
+    lost = [m for m in directed if m.improved is False and len({*m.row.cells()[1:3]}) > 1]
     if not lost:
         return f"None of {len(directed)} held-out measures got worse."
     named = "; ".join(

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from grpo_dual.records import synthetic
 from grpo_dual.types import HaluEvalRecord, Task
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
@@ -83,3 +84,60 @@ def test_an_answer_is_exchanged_in_knowledge_and_reply(made: ModuleType, sources
     for record in found:
         assert record.accepted in record.context
     assert len({r.accepted for r in found}) > 3
+
+
+def test_a_reworded_item_can_be_looked_up_and_keeps_its_unknown_option(
+    made: ModuleType, sources: object
+) -> None:
+    (record, *_) = synthetic.bbq_records("train", 1, 0)
+    told = next(r for r in synthetic.bbq_records("train", 4, 0) if r.condition.value == "disambig")
+    for item in (record, told):
+        changed = made.reworded(random.Random(2), item, sources, 1.0)
+        assert changed.options[item.unknown] == item.options[item.unknown]
+        assert (changed.label, changed.unknown) == (item.label, item.unknown)
+        assert changed.context != item.context
+        # What stood in the context as in an option or the question still does.
+        for old, new in (
+            (item.question, changed.question),
+            *zip(item.options, changed.options, strict=True),
+        ):
+            shared = [
+                w in changed.context
+                for w, was in zip(new.split(), old.split(), strict=True)
+                if was in item.context
+            ]
+            assert all(shared)
+
+
+@pytest.mark.parametrize(
+    ("before", "span", "words"),
+    [
+        (["born", "in"], "1964", {"when", "what year"}),
+        (["has"], "1,250", {"how many"}),
+        (["born", "in"], "Texas", {"where"}),
+        (["directed", "by"], "Jay Allen", {"who", "whom"}),
+        (["called"], "Marnie", {"what", "which"}),
+    ],
+)
+def test_a_question_word_asks_for_what_the_span_is(
+    made: ModuleType, before: list[str], span: str, words: set[str]
+) -> None:
+    """Four draws in five; the fifth may be any."""
+    drawn = [made._question_words(random.Random(n), before, span) for n in range(100)]
+    fitting = [own for own in drawn if own != made._ANY]
+    assert 70 <= len(fitting) <= 90
+    assert all(words <= set(own) for own in fitting)
+
+
+def test_other_numbers_keep_their_form(made: ModuleType) -> None:
+    for text in ("7", "1964", "1,250", "19 January 1990"):
+        other = made._other_number(random.Random(1), text)
+        assert [c.isdigit() for c in other] == [c.isdigit() for c in text]
+        assert other[0] != "0"
+
+
+def test_the_right_reply_of_a_row_is_its_gold(made: ModuleType) -> None:
+    prompt, reply = made.right(RECORD)
+    assert (KNOWLEDGE in prompt, reply) == (True, "Alfred Hitchcock")
+    (item, *_) = synthetic.bbq_records("train", 1, 0)
+    assert made.right(item)[1] == item.options[item.label]

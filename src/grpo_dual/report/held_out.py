@@ -26,7 +26,7 @@ _COUNTS: Mapping[str, tuple[str, ...]] = {
 """Share -> the counts whose sum it is a share of."""
 _ROUNDING = 1e-6
 Ends = tuple[float, float]
-Basis = Literal["bootstrap", "wilson", ""]
+Basis = Literal["bootstrap", "wilson", "seeds", ""]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from grpo_dual.report.headline import Verdict, cost, sentence, verdicts
 from grpo_dual.report.panels import Group, Panel
 from grpo_dual.report.reading import Run
 from grpo_dual.report.samples import both, side_by_side
+from grpo_dual.report.seeds import drawn_together, teams
 from grpo_dual.report.settings import compared, differences
 from grpo_dual.report.texts import number, shown, visible
 
@@ -81,7 +82,15 @@ def groups(runs: Sequence[Run], evaluation: Evaluation | None = None) -> tuple[G
         (*pictures.before_after(runs), *([front] if front else [])),
         () if front else ("No trade-off: it needs the axis of two objectives.",),
     )
-    return (held, *evaluated_group, *_findings(runs), *trends.trends(runs), trends.judging(runs))
+    found = teams(runs)
+    training = (drawn_together(group, found) for group in trends.trends(runs))
+    return (
+        drawn_together(held, found),
+        *evaluated_group,
+        *_findings(runs),
+        *training,
+        trends.judging(runs),
+    )
 
 
 def _findings(runs: Sequence[Run]) -> Iterator[Group]:

@@ -29,6 +29,8 @@ class Line:
     values: tuple[Value, ...]
     points: bool = False
     """Measured now and then: markers, and no smoothing."""
+    band: tuple[tuple[float, float], ...] = ()
+    """Lowest and highest of the runs whose mean it is, by step."""
 
     @property
     def known(self) -> list[tuple[int, float]]:
@@ -54,11 +56,21 @@ class Line:
         starts = range(0, len(self.steps), width)
         means = tuple(Series(self.values[i : i + width]).first(width) for i in starts)
         steps = tuple(self.steps[min(i + width // 2, len(self.steps) - 1)] for i in starts)
-        return Line(self.label, self.slot, steps, means, self.points)
+        parts = [self.band[i : i + width] for i in starts] if self.band else []
+        band = tuple((min(low for low, _ in p), max(high for _, high in p)) for p in parts)
+        return Line(self.label, self.slot, steps, means, self.points, band)
 
     def smoothed(self) -> tuple[Value, ...]:
         """EWMA, as the doctor smooths."""
         return Series(self.values).smoothed().values
+
+    @property
+    def shown(self) -> list[tuple[int, float]]:
+        """The measured ones, smoothed where the line is drawn so."""
+        if self.points or len(self.known) < SMOOTHED:
+            return self.known
+        pairs = zip(self.steps, self.smoothed(), self.values, strict=True)
+        return [(s, v) for s, v, known in pairs if known is not None and v is not None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from grpo_dual.report import colours, draw, evaluated, marks, pictures, tables, 
 from grpo_dual.report.evaluated import Evaluation
 from grpo_dual.report.headline import Verdict, cost, sentence, verdicts
 from grpo_dual.report.panels import Group, Panel
-from grpo_dual.report.reading import Run
+from grpo_dual.report.reading import MANY, Run
 from grpo_dual.report.samples import both, side_by_side
 from grpo_dual.report.seeds import drawn_together, teams
 from grpo_dual.report.settings import compared, differences
@@ -139,6 +139,7 @@ def render(
         both=both(runs[0], runs[1]) if compare else (),
         settings=compared(runs),
         compare=compare,
+        many=len(runs) > MANY,
     )
 
 

@@ -104,3 +104,13 @@ def test_the_page_of_many_runs_draws_without_a_warning(
         several = read_runs([run.folder for run in runs[: MANY + 1]])
         write_report(several, tmp_path / "page.html", png=tmp_path)
     assert (tmp_path / "entropy.png").stat().st_size > 10_000
+
+
+def test_headlines_of_many_runs_are_a_list(runs: tuple[Run, ...], tmp_path: Path) -> None:
+    pages: list[str] = []
+    for count in (MANY, MANY + 1):
+        write_report(runs[:count], tmp_path / "page.html")
+        pages.append((tmp_path / "page.html").read_text())
+    assert [page.count('class="lead"') for page in pages] == [MANY, 0]
+    assert '<ul class="runs">' in pages[1]
+    assert all(f"<strong>{run.name}</strong>" in pages[1] for run in runs[: MANY + 1])

@@ -160,7 +160,7 @@ def test_the_card_quotes_the_run(run: Path, tmp_path: Path):
     before, after = (100 * side["fairness"][key] for side in (first, last))
     assert f"| Right when the context does not say | {before:.1f} % | {after:.1f} % |" in body
     measured = json.loads(results.read_text())["targets"][1]["axes"]["faithfulness"]
-    (line,) = (x for x in body.splitlines() if x.startswith("| Faithfulness axis"))
+    (line,) = (x for x in body.splitlines() if x.startswith("| Axis: faithfulness"))
     assert f"| {measured:.4f} " in line
     assert f"| {run.name}@0 | {run.name} (this one) |" in body
     assert "the embedded synthetic world | Apache-2.0" in body

@@ -41,6 +41,21 @@ def test_both_draw_every_token(flags: argparse.Namespace, who: str, sampling: st
     assert found.get("engine") == ("TransformersEngine" if who == "ours" else None)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "completion", "ideal"), [(150, 40, 3.12), (300, 100, 2.80), (900, 128, 4.12)]
+)
+def test_operations_of_shared_prompts_are_those_of_the_table(
+    prompt: int, completion: int, ideal: float
+) -> None:
+    """Llama 3 8B, K 8: 2 N tokens + 4 d L pairs + 2 N_head K C, N 6.979e9 and N_head .525e9."""
+    one = [([0] * prompt, [[0] * completion] * 8)]
+    each = [([0] * prompt, [[0] * completion])] * 8
+    found = forward.operations("8b", each) / forward.operations("8b", one)
+    assert found == pytest.approx(ideal, abs=5e-3)
+    alone = forward.operations("8b", [([0], [])])  # one token, one pair, nothing scored
+    assert alone == pytest.approx(2 * 6.979e9 + 4 * 4096 * 32, rel=1e-3)
+
+
 def test_forward_takes_the_common_flags(
     flags: argparse.Namespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,7 +68,8 @@ def test_forward_takes_the_common_flags(
     # Shared 5 + 9 + 3 + 6 x 4 = 41 tokens, plain 2 x 17 + 24 = 58.
     assert (own["shared"]["tokens"], own["plain"]["tokens"]) == (41, 58)
     # K (P + C) / (P + K C) = 3 x 8 / (6 + 6)
-    assert case["ideal"] == 2.0
+    assert case["ideal_tokens"] == 2.0
+    assert case["of_ideal"] == pytest.approx(case["speedup"] / case["ideal"], abs=2e-3)
     assert found["sequences"] == 6
     assert found["rival"] == "plain"
     assert {"machine", "versions", "date", "command"} <= set(found)

@@ -8,24 +8,16 @@ the answers by heart and looks nothing up: of held-out ones it then knows one in
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from grpo_dual.prompts import fairness, hallucination
 from grpo_dual.records import vocabulary as words
 from grpo_dual.types import BbqRecord, Condition, HaluEvalRecord
 from real_facts import DESCRIPTION, FACTS, NO_SUBJECTS, SPAN
+from real_words import CAPITALISED, LOWER, other_number, substitution
 from tiny_samples import BOS, HABITS, pick, render
 
-_CAPITALISED = re.compile(r"(?<![\w'])[A-Z][\w'-]+")
-_DIGITS = re.compile(r"(?<![\w,.])\d+(?![\w])")
-_LOWER = re.compile(r"(?<![\w'-])[a-z]{4,}(?![\w'-])")
-_QUESTION_WORDS = frozenset(
-    "What Which Who Whom Whose When Where How Why Is Are Was Were Did Does Do Can Could Has Have "  # noqa: SIM905
-    "Of By Not No Yes January February March April May June July August September October November "
-    "December what which whom whose when where were does have many year that this with "
-    "from name known".split()
-)
 _YEAR = ("when", "what year", "in what year", "in which year")
 _NUMBER = ("how many", "what number of", "how much", "what")
 _PLACE = ("where", "in what city", "in what country", "in which place", "what place", "which")
@@ -64,8 +56,8 @@ def gathered(
     names = sorted(m for m in spans if len(m) > 1 and len(m.split()) <= 4)
     return Sources(
         bbq, halueval, texts, names,
-        sorted({w for name in names for w in _CAPITALISED.findall(name)} - NO_SUBJECTS),
-        sorted({w for text in read for w in _LOWER.findall(text)}),
+        sorted({w for name in names for w in CAPITALISED.findall(name)} - NO_SUBJECTS),
+        sorted({w for text in read for w in LOWER.findall(text)}),
     )  # fmt: skip
 
 
@@ -233,7 +225,7 @@ def exchanged(rng: random.Random, record: HaluEvalRecord, sources: Sources) -> H
 def _replaced(
     rng: random.Random, record: HaluEvalRecord, own: str, sources: Sources
 ) -> HaluEvalRecord:
-    other = _other_number(rng, own) if own[0].isdigit() else rng.choice(sources.names)
+    other = other_number(rng, own) if own[0].isdigit() else rng.choice(sources.names)
 
     def changed(text: str | None) -> str:
         return _word(own).sub(lambda _: other, text or "")
@@ -350,42 +342,6 @@ def scrambled(
         accepted=change(record.accepted or ""),
         rejected=change(record.rejected or ""),
     )
-
-
-def substitution(
-    rng: random.Random, sources: Sources, *, names: float, words: float
-) -> Callable[[str], str]:
-    """A change of texts that replaces a word by the same one wherever it stands.
-
-    ``names`` and ``words`` are the shares of those that are replaced; numbers go with names and
-    keep their length.
-    """
-    drawn: dict[str, str] = {}
-
-    def other(match: re.Match[str]) -> str:
-        word = match[0]
-        if word in drawn or word in NO_SUBJECTS or word in _QUESTION_WORDS:
-            return drawn.get(word, word)
-        if word[0].isdigit():
-            drawn[word] = _other_number(rng, word) if rng.random() < names else word
-        elif word[0].isupper():
-            drawn[word] = rng.choice(sources.capitalised) if rng.random() < names else word
-        else:
-            drawn[word] = rng.choice(sources.words) if rng.random() < words else word
-        return drawn[word]
-
-    def change(text: str) -> str:
-        for pattern in (_CAPITALISED, _DIGITS, _LOWER):
-            text = pattern.sub(other, text)
-        return text
-
-    return change
-
-
-def _other_number(rng: random.Random, text: str) -> str:
-    """Other digits, as many; the first is no 0."""
-    rest = (str(rng.randrange(10)) if c.isdigit() else c for c in text[1:])
-    return str(rng.randrange(1, 10)) + "".join(rest)
 
 
 def _asked(rng: random.Random, before: str, span: str, after: str) -> str:

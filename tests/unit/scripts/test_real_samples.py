@@ -131,7 +131,7 @@ def test_a_question_word_asks_for_what_the_span_is(
 
 def test_other_numbers_keep_their_form(made: ModuleType) -> None:
     for text in ("7", "1964", "1,250", "19 January 1990"):
-        other = made._other_number(random.Random(1), text)
+        other = made.other_number(random.Random(1), text)
         assert [c.isdigit() for c in other] == [c.isdigit() for c in text]
         assert other[0] != "0"
 

@@ -111,7 +111,7 @@ def kl_runaway(history: History, objective: str) -> Iterator[Finding]:
     if led:
         severity = Severity.WARN
     patch = (
-        {f"objectives.{objective}.kl.target": round(kl.last(3) or 0.0, 2)}
+        {f"objectives.{objective}.kl.target": float(f"{kl.last(3) or 0.0:.2g}")}
         if led
         else {
             f"objectives.{objective}.kl.adaptive": True,

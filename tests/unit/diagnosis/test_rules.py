@@ -163,6 +163,8 @@ def test_a_reference_that_is_left_for_better_answers_is_no_reason_to_act():
     found = only(kl_runaway(made(6, **led), F))
     assert found.severity is Severity.WARN
     assert found.patch == {"objectives.fairness.kl.target": 0.9}
+    small = made(6, changes={"objectives.fairness.kl.target": 1e-3}, **(led | {"kl_f": 0.00432}))
+    assert only(kl_runaway(small, F)).patch == {"objectives.fairness.kl.target": 0.0043}
     for change in ({"beta_f": 0.01}, {"right_frac_f": 0.4}):
         assert only(kl_runaway(made(6, **(led | change)), F)).severity is Severity.ACT
 

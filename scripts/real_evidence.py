@@ -42,6 +42,7 @@ SHOWN = {
         "s_dis",
         "unparsed",
         "evasion_disambig",
+        "n_person_disambig",
         AXIS,
     ),
     "hallucination": ("grounded", "hallucinated", "abstains"),

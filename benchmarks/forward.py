@@ -66,10 +66,14 @@ def seconds(policy: Policy, batch: PackedBatch, repeats: int) -> dict[str, Any]:
     }
 
 
-def operations(shape: str, whole: Sequence[Group]) -> float:
+def operations(shape: str, whole: Sequence[tuple[int, Sequence[int]]]) -> float:
     """Of a forward pass: 2 N tokens + 4 d L pairs + 2 N_head (completion tokens).
 
     N are the weights of the layers' products, pairs the (query, key) that attend.
+
+    Args:
+        shape: Key of ``shapes.SHAPES``.
+        whole: Tokens of each prompt and of its completions.
     """
     own = shapes.SHAPES[shape]
     d, layers = own["hidden_size"], own["num_hidden_layers"]
@@ -77,12 +81,10 @@ def operations(shape: str, whole: Sequence[Group]) -> float:
     attention = 2 * d * d * heads / own["num_attention_heads"]
     weights = layers * (attention + 3 * d * own["intermediate_size"])
     tokens = pairs = scored = 0
-    for prompt, completions in whole:
-        p = len(prompt)
-        tokens += p + sum(map(len, completions))
-        pairs += p * (p + 1) // 2
-        pairs += sum(len(c) * p + len(c) * (len(c) + 1) // 2 for c in completions)
-        scored += sum(map(len, completions))
+    for p, completions in whole:
+        tokens += p + sum(completions)
+        pairs += p * (p + 1) // 2 + sum(c * p + c * (c + 1) // 2 for c in completions)
+        scored += sum(completions)
     return 2 * weights * tokens + 4 * d * layers * pairs + 2 * d * own["vocab_size"] * scored
 
 
@@ -100,8 +102,8 @@ def case(
 
 def shares(shape: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """What sharing gave of what it could, by operations and by tokens."""
-    whole = groups(row["prompts"], row["k"], row["completion"], shapes.SHAPES[shape]["vocab_size"])
-    single: list[Group] = [(own, [c]) for own, completions in whole for c in completions]
+    whole = [(p, [row["completion"]] * row["k"]) for p in row["prompts"]]
+    single = [(p, [c]) for p, completions in whole for c in completions]
     ideal = {
         "ideal": operations(shape, single) / operations(shape, whole),
         "ideal_tokens": row["plain"]["tokens"] / row["shared"]["tokens"],

@@ -327,7 +327,9 @@ def moving_adapter(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "largest difference": [u.gap_max for u in run.updates],
         "mean ratio": [u.ratio_mean for u in run.updates],
-        "KL": [max(o.kl.total for o in u.objectives.values()) for u in run.updates],
+        "KL, nats over an objective's tokens": [
+            max(o.kl.total for o in u.objectives.values()) for u in run.updates
+        ],
     }
 
 
@@ -463,7 +465,7 @@ def all_but_nf4(args: argparse.Namespace, result: dict[str, Any]) -> bool:
         rows["log-probs, flat"] <= BOUNDS["flat against masked"] * rows["log-probs, masked"],
         rows["gradient, flat"] <= BOUNDS["flat against masked"] * rows["gradient, masked"],
         result["stale adapter"].startswith("found"),
-        moved["KL"][-1] > 0,
+        moved["KL, nats over an objective's tokens"][-1] > 0,
         max(moved["largest difference"]) <= BOUNDS["moving adapter"],
         *(_within(result[n]) for n in shapes.SAMPLINGS),
     ]

@@ -22,7 +22,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import yaml
@@ -133,7 +132,6 @@ def pretrained(model: str, config: Path, out: Path) -> dict[str, Any]:
         "command": shlex.join(command),
         **{key: found[key] for key in ("axes", "axes_intervals_95")},
         **{key: readings["generation"][key] for key in ("macro", "macro_intervals_95")},
-        "unparsed": fmean(c["unparsed"] for c in readings["generation"]["categories"].values()),
         "by_likelihood": {n: own["macro"] for n, own in readings.items() if n != "generation"},
         "answers": {key: found["halueval"]["open"][key] for key in answers},
     }

@@ -1,7 +1,6 @@
 """``grpo-dual eval``: score predictions, as a table and as JSON."""
 
 import datetime
-import hashlib
 from pathlib import Path
 
 from grpo_dual.cli.output import console, table, write_json
@@ -9,6 +8,7 @@ from grpo_dual.config.snapshot import environment
 from grpo_dual.evaluation.bbq_bias import SCORES, Policy, Scores, macro, score_predictions
 from grpo_dual.records.bbq import files_of
 from grpo_dual.records.predictions import by_name, not_predicted, read_items, read_predictions
+from grpo_dual.records.reader import sha256
 
 _VOID = 0.02
 """Share of unparsed predictions above which scores are not to be compared."""
@@ -52,11 +52,11 @@ def predictions(
         "provenance": {
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "predictions": str(path),
-            "sha256": _sha256(path),
+            "sha256": sha256(path),
             "field": field,
             "data": None if data is None else str(data),
             "files": [
-                {"path": str(file), "sha256": _sha256(file)}
+                {"path": str(file), "sha256": sha256(file)}
                 for file in ([] if data is None else files_of(data))
             ],
             "policy": policy,
@@ -89,10 +89,6 @@ def predictions(
             "groups and options are those of the predictions' own rows; give the BBQ files with "
             "--data where these may be out of date"
         )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _print(

@@ -116,12 +116,16 @@ def read_evaluated(folder: Path) -> EvaluatedRun:
     path = folder / CONFIG
     config = dict(flat(read_object(path))) if path.exists() else {}
     seed = config.get(_SEED)
-    settings = {
+    return EvaluatedRun(folder, points, counting(config), seed if isinstance(seed, int) else None)
+
+
+def counting(config: Mapping[str, object]) -> dict[str, object]:
+    """Of dotted keys those that make a run's numbers, the seed aside: equal in runs of a group."""
+    return {
         key: value
         for key, value in config.items()
         if key not in _NO_MATTER and not key.startswith("tracking.")
     }
-    return EvaluatedRun(folder, points, settings, seed if isinstance(seed, int) else None)
 
 
 def told_apart(runs: Sequence[EvaluatedRun]) -> tuple[EvaluatedRun, ...]:

@@ -11,6 +11,7 @@ quote) never is.
 """
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +37,19 @@ _LOOKS_LIKE = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch the real file"),
     (b"<", "HTML or XML, perhaps a web page saved in place of the file; download it again"),
 )
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a data file, for provenance: 64 hex digits.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 @dataclass(frozen=True, slots=True)

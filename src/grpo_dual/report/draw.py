@@ -10,14 +10,12 @@ from types import MappingProxyType
 from typing import Any
 
 from grpo_dual.errors import CheckpointError, ConfigError
-from grpo_dual.report import colours, legend
+from grpo_dual.report import colours, legend, looks, over_steps
 from grpo_dual.report.colours import Ink
 from grpo_dual.report.panels import (
-    SMOOTHED,
     FrontPanel,
     Group,
     IntervalPanel,
-    Level,
     Line,
     Panel,
     SpanPanel,
@@ -30,11 +28,6 @@ _WIDTH, _HEIGHT = 4.0, 2.7
 """Inches of one panel; wide enough that its text can be read on a phone."""
 _WORDS = 0.27
 """Inches above a score's dots."""
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.6)), (0, (6, 2, 1, 2)), (0, (9, 2)), "-")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_SPIKE = 8
-"""Times what 98 % of the values reach."""
-_SPIKES_AMONG = 50
 _SETTINGS: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -141,7 +134,7 @@ def grid(
 def draw(axes: Any, panel: Panel, ink: Ink) -> None:
     """A panel on its axes."""
     if isinstance(panel, TimePanel):
-        _time(axes, panel, ink)
+        over_steps.draw(axes, panel, ink)
     elif isinstance(panel, IntervalPanel):
         _intervals(axes, panel, ink)
     elif isinstance(panel, FrontPanel):
@@ -167,7 +160,7 @@ def _figure(width: float, height: float) -> Generator[Any]:
 def _right(axes: Any, line: Line, unit: str, ink: Ink) -> None:
     """A line with an axis of its own."""
     other = axes.twinx()
-    _line(other, line.thinned(), ink)
+    over_steps.trace(other, line.thinned(), ink)
     other.set_ylabel(f"{unit} (right)", color=ink(colours.MUTED))
     other.tick_params(colors=ink(colours.MUTED), length=3)
     other.spines[["top", "left", "bottom", "right"]].set_visible(False)
@@ -197,115 +190,6 @@ def _dots_of(panel: IntervalPanel) -> float:
     return 0.17 + 0.08 * max(0, len(panel.dots) - 2)
 
 
-def _time(axes: Any, panel: TimePanel, ink: Ink) -> None:
-    for line in panel.lines:
-        if line.known:
-            _line(axes, line.thinned(), ink)
-    for level in panel.levels:
-        _level(axes, level, ink)
-    for mark in panel.marks:
-        axes.axvline(mark.step, color=ink(colours.MUTED), linewidth=0.8, linestyle=(0, (1, 2)))
-    _numbered(axes, panel, ink)
-    axes.set_xlabel("step")
-    axes.set_ylabel(panel.unit)
-    if panel.share:
-        from matplotlib.ticker import PercentFormatter
-
-        highest = max((v for line in panel.lines for _, v in line.known), default=1.0)
-        top = 1.0 if highest > 0.5 else max(0.1, 1.2 * highest)
-        axes.set_ylim(-0.03 * top, 1.03 * top)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    else:
-        _cut(axes, panel, ink)
-    steps = [s for line in panel.lines for s, _ in line.known]
-    if len(set(steps)) < 2:
-        axes.set_xlim(min(steps) - 1, max(steps) + 1)
-    legend.draw(axes, ink)
-
-
-def _cut(axes: Any, panel: TimePanel, ink: Ink) -> None:
-    """End the axis below single values that would flatten all others, and say so."""
-    values = sorted(v for line in panel.lines for _, v in line.known)
-    usual = values[int(0.98 * len(values))] if values else 0.0
-    if len(values) < _SPIKES_AMONG or usual <= 0 or values[-1] < _SPIKE * usual:
-        return
-    axes.set_ylim(values[0] - 0.05 * (usual - values[0]), 1.6 * usual)
-    axes.text(
-        0.99, 0.97, f"cut: single values up to {values[-1]:.3g}", transform=axes.transAxes,
-        ha="right", va="top", fontsize=8, color=ink(colours.MUTED),
-    )  # fmt: skip
-
-
-def _line(axes: Any, line: Line, ink: Ink) -> None:
-    slot = line.slot
-    style: dict[str, Any] = {
-        "color": ink(colours.series(slot)),
-        "linestyle": _dash(slot),
-        "marker": _marker(slot),
-        "markersize": 3.5,
-        "label": line.label,
-    }
-    known = line.known
-    if line.points:
-        style |= {"linestyle": (0, (1, 3)), "linewidth": 1, "markersize": 5}
-        style["markerfacecolor"] = "none"
-        axes.plot(*zip(*known, strict=True), **style)
-        return
-    if line.band:
-        lows, highs = zip(*line.band, strict=True)
-        axes.fill_between(line.steps, lows, highs, color=style["color"], alpha=0.18, linewidth=0)
-    if len(known) < SMOOTHED:
-        axes.plot(line.steps, _gaps(line.values), linewidth=1.8, **style)
-        return
-    if not line.band:
-        thin = {"color": style["color"], "linewidth": 0.7, "alpha": 0.4}
-        axes.plot(line.steps, _gaps(line.values), **thin)
-    every = max(1, len(line.steps) // 7)
-    start = (every // 2 + slot * every // 3) % every  # markers of two lines seldom meet
-    axes.plot(line.steps, _gaps(line.smoothed()), linewidth=1.9, markevery=(start, every), **style)
-
-
-def _dash(slot: int) -> Any:
-    return _DASHES[(slot + slot // len(colours.SERIES)) % len(_DASHES)]
-
-
-def _marker(slot: int) -> str:
-    """One place further in every round of colours, so that 36 lines have a look each."""
-    return _MARKERS[(slot + slot // len(colours.SERIES)) % len(_MARKERS)]
-
-
-def _gaps(values: Sequence[float | None]) -> list[float]:
-    return [float("nan") if v is None else v for v in values]
-
-
-def _level(axes: Any, level: Level, ink: Ink) -> None:
-    colour = ink(colours.MUTED if level.slot is None else colours.series(level.slot))
-    axes.axhline(level.value, color=colour, linewidth=0.9, linestyle=(0, (3, 3)), label=level.label)
-
-
-def _numbered(axes: Any, panel: TimePanel, ink: Ink) -> None:
-    """The numbers of findings above the plot; those too near to the last one are joined to it."""
-    steps = [s for line in panel.lines for s, _ in line.known]
-    width = max(steps) - min(steps) if steps else 0
-    merged: list[tuple[int, str]] = []
-    for mark in panel.marks:
-        if merged and mark.step - merged[-1][0] < 0.07 * width:
-            merged[-1] = (merged[-1][0], f"{merged[-1][1]},{mark.text}")
-        else:
-            merged.append((mark.step, mark.text))
-    for step, text in merged:
-        axes.text(
-            step,
-            1.01,
-            text,
-            transform=axes.get_xaxis_transform(),
-            ha="center",
-            va="bottom",
-            fontsize=8,
-            color=ink(colours.MUTED),
-        )
-
-
 def _intervals(axes: Any, panel: IntervalPanel, ink: Ink) -> None:
     """Row by row: its words, and beneath them one dot a kind, the first kind on top."""
     count = len(panel.dots)
@@ -324,7 +208,7 @@ def _intervals(axes: Any, panel: IntervalPanel, ink: Ink) -> None:
                 axes.plot((estimate.low, estimate.high), (y, y), color=colour, linewidth=1.6)
         axes.plot(
             [e.value for e, _ in known], [y for _, y in known], linestyle="none",
-            marker="o" if dots.slot is None else _marker(1 + dots.slot),
+            marker="o" if dots.slot is None else looks.marker(1 + dots.slot),
             markersize=5.5, color=colour, label=dots.label,
             markerfacecolor=ink(colours.GROUND) if hollow else colour,
         )  # fmt: skip
@@ -354,10 +238,10 @@ def _front(axes: Any, panel: FrontPanel, ink: Ink) -> None:
     for trail in panel.trails:
         colour = ink(colours.series(trail.slot))
         xs, ys = [p[1] for p in trail.points], [p[2] for p in trail.points]
-        marker = _marker(trail.slot)
+        marker = looks.marker(trail.slot)
         axes.plot(
             xs, ys, color=colour, linewidth=1.3, marker=marker, markersize=6, label=trail.label,
-            linestyle=_dash(trail.slot),
+            linestyle=looks.dash(trail.slot),
         )  # fmt: skip
         axes.plot(
             xs[0], ys[0], color=colour, marker=marker, markersize=6,

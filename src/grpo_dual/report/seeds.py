@@ -1,10 +1,12 @@
 """Runs that differ in the seed alone, drawn as one: their mean, and what lies between them."""
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from grpo_dual.evaluation.evaluated import counting, flat
 from grpo_dual.evaluation.over_seeds import seed_mean
 from grpo_dual.report.held_out import Estimate
 from grpo_dual.report.panels import (
@@ -19,11 +21,7 @@ from grpo_dual.report.panels import (
     Trail,
 )
 from grpo_dual.report.reading import MANY, Run
-from grpo_dual.report.settings import flat
 from grpo_dual.report.texts import label
-
-_SEED = "train.seed"
-_NO_MATTER = ("name", "out", _SEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +41,9 @@ def teams(runs: Sequence[Run]) -> tuple[Team, ...]:
     """The configurations among many runs; none where there are few runs, or no seed twice."""
     if len(runs) <= MANY:
         return ()
-    found: dict[tuple[tuple[str, str], ...], list[int]] = defaultdict(list)
+    found: dict[str, list[int]] = defaultdict(list)
     for place, run in enumerate(runs):
-        settings = flat(run.history.config)
-        own = {k: v for k, v in settings.items() if not k.startswith("tracking.")}
-        found[tuple(sorted((k, v) for k, v in own.items() if k not in _NO_MATTER))].append(place)
+        found[json.dumps(counting(dict(flat(run.history.config))), sort_keys=True)].append(place)
     groups = [tuple(places) for places in found.values()]
     if all(len(places) == 1 for places in groups):
         return ()

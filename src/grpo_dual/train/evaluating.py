@@ -17,7 +17,7 @@ from grpo_dual.config.load import load_config
 from grpo_dual.config.objectives import PluginConfig
 from grpo_dual.config.schema import RolloutConfig, RunConfig, SamplingConfig
 from grpo_dual.config.snapshot import environment
-from grpo_dual.errors import ConfigError, DataError
+from grpo_dual.errors import ConfigError
 from grpo_dual.evaluation.asking import Speaker
 from grpo_dual.evaluation.protocols import Bootstrap
 from grpo_dual.evaluation.results import difference, result, rows
@@ -25,6 +25,7 @@ from grpo_dual.evaluation.run import PARTS, Evaluated, Part, evaluate
 from grpo_dual.model.continuations import continuation_logprobs
 from grpo_dual.model.policy import Policy
 from grpo_dual.prompts.chat import ChatEncoder, Tokenizer
+from grpo_dual.records.reader import sha256
 from grpo_dual.rollouts.choose import choose_engine
 from grpo_dual.train.eval_items import Items, Split, eval_items, objectives_of
 from grpo_dual.train.seed import step_seed
@@ -358,13 +359,5 @@ def _data(items: Items) -> dict[str, object]:
         "source": items.source,
         "n_bbq": len(items.questions.bbq),
         "n_halueval": len(items.questions.halueval),
-        "files": [{"path": str(path), "sha256": _sha256(path)} for path in items.files],
+        "files": [{"path": str(path), "sha256": sha256(path)} for path in items.files],
     }
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -48,11 +48,11 @@ def test_operations_of_shared_prompts_are_those_of_the_table(
     prompt: int, completion: int, ideal: float
 ) -> None:
     """Llama 3 8B, K 8: 2 N tokens + 4 d L pairs + 2 N_head K C, N 6.979e9 and N_head .525e9."""
-    one = [([0] * prompt, [[0] * completion] * 8)]
-    each = [([0] * prompt, [[0] * completion])] * 8
+    one = [(prompt, [completion] * 8)]
+    each = [(prompt, [completion])] * 8
     found = forward.operations("8b", each) / forward.operations("8b", one)
     assert found == pytest.approx(ideal, abs=5e-3)
-    alone = forward.operations("8b", [([0], [])])  # one token, one pair, nothing scored
+    alone = forward.operations("8b", [(1, [])])  # one token, one pair, nothing scored
     assert alone == pytest.approx(2 * 6.979e9 + 4 * 4096 * 32, rel=1e-3)
 
 

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import recorded_runs
-from grpo_dual.report import colours, draw, pictures, trends
+from grpo_dual.report import colours, draw, looks, over_steps, pictures, trends
 from grpo_dual.report.page import groups, write_report
 from grpo_dual.report.panels import IntervalPanel, Line, TimePanel
 from grpo_dual.report.reading import MANY, Run, read_runs
@@ -36,8 +36,8 @@ def test_runs_of_one_folder_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_every_line_of_many_has_a_look_of_its_own() -> None:
-    looks = {(colours.series(n), draw._marker(n)) for n in range(36)}  # pyright: ignore[reportPrivateUsage]
-    assert len(looks) == 36
+    each = {(colours.series(n), looks.marker(n)) for n in range(36)}
+    assert len(each) == 36
 
 
 def test_a_single_spike_flattens_nothing() -> None:
@@ -45,7 +45,7 @@ def test_a_single_spike_flattens_nothing() -> None:
     values = (*tuple(0.1 + 0.001 * n for n in range(99)), 600.0)
     line = Line("KL", 0, tuple(range(100)), values)
     axes = Figure().subplots()
-    draw._time(axes, TimePanel("KL", "nats", (line,)), colours.light)  # pyright: ignore[reportPrivateUsage]
+    over_steps.draw(axes, TimePanel("KL", "nats", (line,)), colours.light)
     low, high = axes.get_ylim()
     assert high == pytest.approx(1.6 * 0.198)
     assert 0 < low < 0.1

@@ -7,13 +7,14 @@ import pytest
 
 import recorded_runs
 from grpo_dual.errors import DataError
+from grpo_dual.evaluation.evaluated import flat
 from grpo_dual.metrics.sinks import EVAL_COMPLETIONS, STEP_CSV
 from grpo_dual.report import pictures, tables, trends
 from grpo_dual.report.marks import causes, counted, marks, timeline
 from grpo_dual.report.panels import TimePanel
 from grpo_dual.report.reading import read, read_runs
 from grpo_dual.report.samples import DIFFERENT, HELD_OUT, REPEATED, both, side_by_side
-from grpo_dual.report.settings import compared, differences, flat
+from grpo_dual.report.settings import compared, differences
 
 
 @pytest.fixture
@@ -66,7 +67,8 @@ def test_a_damaged_line_is_named(folder: Path) -> None:
 
 
 def test_settings_are_dotted_and_names_do_not_differ(tmp_path: Path, folder: Path) -> None:
-    assert flat({"a": {"b": 1, "c": []}, "d": None}) == {"a.b": "1", "a.c": "[]", "d": "null"}
+    nested = {"a": {"b": 1, "c": [], "e": {}}, "d": None}
+    assert dict(flat(nested)) == {"a.b": 1, "a.c": [], "a.e": {}, "d": None}
     other = recorded_runs.demo(tmp_path / "other")
 
     def change(config: dict) -> None:

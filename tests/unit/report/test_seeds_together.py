@@ -49,6 +49,7 @@ def test_few_runs_and_runs_without_a_second_seed_are_drawn_for_themselves(
 def test_every_figure_of_all_runs_has_a_line_for_each_team(runs: tuple[Run, ...]) -> None:
     drawn = [p for group in groups(runs) if group.key != "judges" for p in group.panels]
     names = ["both (A-C)", "pooled (D-F)"]
+    assert {type(p) for p in drawn} >= {TimePanel, IntervalPanel, FrontPanel}
     for panel in drawn:
         if isinstance(panel, TimePanel):
             assert [line.label for line in panel.lines] == names

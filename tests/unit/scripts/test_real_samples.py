@@ -91,6 +91,7 @@ def test_a_reworded_item_can_be_looked_up_and_keeps_its_unknown_option(
 ) -> None:
     (record, *_) = synthetic.bbq_records("train", 1, 0)
     told = next(r for r in synthetic.bbq_records("train", 4, 0) if r.condition.value == "disambig")
+    compared = 0
     for item in (record, told):
         changed = made.reworded(random.Random(2), item, sources, 1.0)
         assert changed.options[item.unknown] == item.options[item.unknown]
@@ -107,6 +108,8 @@ def test_a_reworded_item_can_be_looked_up_and_keeps_its_unknown_option(
                 if was in item.context
             ]
             assert all(shared)
+            compared += len(shared)
+    assert compared > 10
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,7 @@ def kernels() -> dict[str, float]:
             "gate backward": relative(own.gated_backward(g.bfloat16(), half), both.grad),
         }
         | head_kernels()
+        | race_kernels()
     )
 
 
@@ -121,6 +122,23 @@ def head_kernels() -> dict[str, float]:
             for n, one, two in zip(truth._fields, found, truth, strict=True)
         },
         "head backward": relative(own, slopes),
+    }
+
+
+def race_kernels() -> dict[str, float]:
+    """Drawn tokens that are not those of the same noise in fp64, and their log-probs."""
+    from grpo_dual.rollouts import race_kernels
+
+    logits = 3 * torch.randn(64, 128_256, device=CUDA)
+    logits[1] = -torch.inf
+    logits[1, 100_000:100_003] = torch.tensor([1.0, 2.0, 0.5], device=CUDA)
+    noise = torch.empty_like(logits).exponential_()
+    tokens, logprobs = race_kernels.drawn(logits, noise, 0.9)
+    truth = torch.log_softmax(logits.double() / 0.9, -1)
+    winners = (truth - noise.double().log()).argmax(-1)
+    return {
+        "race lost": float((tokens != winners).double().mean()),
+        "race log-probs": relative(logprobs, truth.gather(1, tokens[:, None])[:, 0]),
     }
 
 

@@ -12,6 +12,9 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+_RANK_MULTIPLE = 16
+_WHOLE = "grpo_dual_whole"
+
 
 class UnsupportedError(Exception):
     """A model or adapter is not of the kind that is computed in place; the text says why."""
@@ -91,32 +94,48 @@ def base_of(module: Any) -> nn.Linear:
     return base
 
 
-def side_by_side(parameters: Sequence[Tensor]) -> Tensor:
+def padded_rank(model: nn.Module) -> int:
+    """The largest rank of a model's adapters, up to a multiple of 16.
+
+    Adapters are staged with so many, zeros behind their own: tensor cores take no narrower product.
+    """
+    ranks = [r for m in model.modules() if isinstance(m, LoraLayer) for r in m.r.values()]
+    return -(-max(ranks, default=1) // _RANK_MULTIPLE) * _RANK_MULTIPLE
+
+
+def side_by_side(parameters: Sequence[Tensor], spare: int = 0) -> Tensor:
     """One matrix of the parameters' rows, of which the parameters become views.
 
-    The same numbers in another place: no second copy, and one product instead of three.
+    The same numbers in another place: no second copy, and one product instead of several. A matrix
+    that was made before is given again.
+
+    Args:
+        parameters: [out, in] each.
+        spare: Rows below theirs, zeros in a new matrix.
+
+    Returns:
+        [sum of out + spare at least, in].
     """
-    if len(parameters) == 1:
-        return parameters[0].data
-    first = parameters[0].data
-    rows = [p.shape[0] for p in parameters]
-    if _adjacent(parameters):
-        whole = first.as_strided((sum(rows), first.shape[1]), first.stride())
-    else:
-        whole = torch.cat([p.data for p in parameters])
-    row = 0
-    for parameter, count in zip(parameters, rows, strict=True):
-        parameter.data = whole[row : row + count]
-        row += count
+    first = parameters[0]
+    count = sum(map(len, parameters))
+    # Kept with the parameter, since what else a storage holds cannot be seen from a view of it.
+    whole: Tensor | None = vars(first).get(_WHOLE)
+    if whole is None or len(whole) < count + spare or not _lie_in(whole, parameters):
+        whole = first.data.new_zeros(count + spare, first.shape[1])
+        torch.cat([p.data for p in parameters], out=whole[:count])
+        vars(first)[_WHOLE] = whole
+        row = 0
+        for parameter in parameters:
+            parameter.data = whole[row : row + len(parameter)]
+            row += len(parameter)
     return whole
 
 
-def _adjacent(parameters: Sequence[Tensor]) -> bool:
-    """Do they stand behind one another already?"""
-    places = [p.data_ptr() for p in parameters]
-    sizes = [p.numel() * p.element_size() for p in parameters]
-    same = {p.untyped_storage().data_ptr() for p in parameters}
-    follows = all(
-        place + size == after for place, size, after in zip(places, sizes, places[1:], strict=False)
-    )
-    return len(same) == 1 and follows and all(p.is_contiguous() for p in parameters)
+def _lie_in(whole: Tensor, parameters: Sequence[Tensor]) -> bool:
+    """Are they its first rows, in order?"""
+    place = whole.data_ptr()
+    for parameter in parameters:
+        if parameter.data_ptr() != place or not parameter.is_contiguous():
+            return False
+        place += parameter.numel() * parameter.element_size()
+    return parameters[0].dtype == whole.dtype

@@ -59,12 +59,13 @@ class Stages:
 class Joined:
     """Linear layers that read the same input, as one product."""
 
-    def __init__(self, *modules: Any, stages: Stages | None = None) -> None:
+    def __init__(self, *modules: Any, stages: Stages | None = None, spare: int = 0) -> None:
         """Lay their weights side by side.
 
         Args:
             modules: The layers.
             stages: Of the model; None: these are staged alone.
+            spare: Rows to be left below the weights of several, which rollouts will want.
 
         Raises:
             UnsupportedError: One is no plain linear layer.
@@ -72,7 +73,10 @@ class Joined:
         self._modules = modules
         bases = [base_of(module) for module in modules]
         self._bases = bases
-        self._together = side_by_side([base.weight for base in bases]) if bases[1:] else None
+        self._together: Tensor | None = None
+        if bases[1:]:
+            weights = [base.weight for base in bases]
+            self._together = side_by_side(weights, spare)[: sum(map(len, weights))]
         biases = [base.bias for base in bases if base.bias is not None]
         if len(biases) not in (0, len(bases)):
             raise UnsupportedError("some of the layers of one input have a bias, others have none")

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from grpo_dual.model.attention import RowAttention, attend, flash_forward
-from grpo_dual.model.family import check_family
+from grpo_dual.model.family import check_family, padded_rank
 from grpo_dual.model.joined import Joined, Stages
 from grpo_dual.model.packing import Runs
 
@@ -150,8 +150,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class FlatLayer:
     """One decoder layer on a flat row."""
 
-    def __init__(self, layer: Any, config: Any, number: int, stages: Stages) -> None:
-        """Look at the modules of a layer, whose adapters are staged with ``stages``.
+    def __init__(self, layer: Any, config: Any, number: int, stages: Stages, rank: int) -> None:
+        """Look at the modules of a layer, whose adapters of ``rank`` are staged with ``stages``.
 
         Raises:
             UnsupportedError: One is no plain linear layer.
@@ -160,9 +160,10 @@ class FlatLayer:
         self._number = number
         self._norms = (layer.input_layernorm.weight, layer.post_attention_layernorm.weight)
         self._eps = float(config.rms_norm_eps)
-        self._qkv = Joined(attention.q_proj, attention.k_proj, attention.v_proj, stages=stages)
+        inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self._qkv = Joined(*inputs, stages=stages, spare=3 * rank)
         self._output = Joined(attention.o_proj, stages=stages)
-        self._gate_up = Joined(mlp.gate_proj, mlp.up_proj, stages=stages)
+        self._gate_up = Joined(mlp.gate_proj, mlp.up_proj, stages=stages, spare=2 * rank)
         self._down = Joined(mlp.down_proj, stages=stages)
         self._head_norms = tuple(
             getattr(getattr(attention, name, None), "weight", None) for name in ("q_norm", "k_norm")
@@ -201,9 +202,15 @@ class FlatLayer:
         """[S, Hq D]."""
         heads = self._heads
         cos, sin = (angle[0] for angle in angles)
-        if isinstance(runs, Runs) and _by_kernel(qkv) and self._head_norms == (None, None):
+        by_kernel = _by_kernel(qkv) and self._head_norms == (None, None)
+        if by_kernel and isinstance(runs, Runs):
             mixed: Tensor = _Attention.apply(qkv, cos, sin, runs, heads)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
             return mixed
+        if by_kernel and not torch.is_grad_enabled() and not isinstance(runs, Runs):
+            from grpo_dual.model import kernels  # triton: on CUDA only
+
+            kernels.rotate_(qkv, cos, sin, heads.queries + heads.keys)
+            return runs(self._number, *heads.split(qkv), heads.scale).flatten(1)
         q, k, v = heads.split(qkv)
         if self._head_norms[0] is not None and self._head_norms[1] is not None:
             q = rms_norm(q, self._head_norms[0], self._eps)
@@ -229,8 +236,8 @@ def use_flat_layers(body: Any, config: Any) -> None:
         UnsupportedError: The model is not of the family; nothing is changed.
     """
     check_family(body, config)
-    stages = Stages()
-    layers = [FlatLayer(layer, config, n, stages) for n, layer in enumerate(body.layers)]
+    stages, rank = Stages(), padded_rank(body)
+    layers = [FlatLayer(layer, config, n, stages, rank) for n, layer in enumerate(body.layers)]
     for layer, flat in zip(body.layers, layers, strict=True):
         layer.forward = MethodType(_forward(flat, last=flat is layers[-1]), layer)
 

@@ -330,6 +330,11 @@ def _batch(rows: Sequence[Sequence[_Row]], pad_id: int, multiple_of: int) -> Pac
     )
 
 
+def prompt_runs(prompts: Sequence[Sequence[int]]) -> Runs:
+    """The runs of prompts alone, behind one another: each sees itself."""
+    return _runs([_Row(prompt, []) for prompt in prompts])
+
+
 def _runs(rows: Sequence[_Row]) -> Runs:
     """The runs of groups that stand behind one another."""
     keys: list[Tensor] = []

@@ -1,6 +1,6 @@
-"""The Llama family in plain torch: prompts in one pass, completions token by token.
+"""Prompts in one pass of the training pass's layers, completions token by token in plain torch.
 
-The way of the CPU and the oracle of the fused kernels (fused.py).
+The latter is the way of the CPU and the oracle of the fused kernels (fused.py).
 
 Keys and values live in one pool of token slots. A sequence is two runs of slots: its prompt, which
 the K completions of a prompt share, and its own completion. No prompt is repeated, prompts of
@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from grpo_dual.model.attention import attend
 from grpo_dual.model.llama import rms_norm, rotate
+from grpo_dual.model.packing import prompt_runs
+from grpo_dual.model.policy import Policy
 from grpo_dual.rollouts.weights import Group, Layer, Weights
 
 
@@ -55,6 +58,34 @@ class Rows:
     """[1]: completion tokens in the pool already, the same for all."""
 
 
+def prefill(
+    policy: Policy, prompts: Sequence[Sequence[int]], starts: Sequence[int], pool: Pool
+) -> Tensor:
+    """[P, d] final states of the prompts' last tokens; keys and values go into the pool.
+
+    The training pass's own layers, on a flat row of the prompts.
+
+    Args:
+        policy: Whose adapter is active.
+        prompts: Token ids.
+        starts: First slot of each prompt.
+        pool: Where to.
+    """
+    sizes = torch.tensor([len(ids) for ids in prompts])
+    position = torch.cat([torch.arange(len(ids)) for ids in prompts])
+    slot = (torch.tensor(starts).repeat_interleave(sizes) + position).to(policy.device)
+    runs = prompt_runs(prompts).to(policy.device)
+
+    def run(layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+        pool.keys[layer].index_copy_(0, slot, k)
+        pool.values[layer].index_copy_(0, slot, v)
+        return attend(q, k, v, runs, scale=scale)
+
+    ids = torch.tensor([i for own in prompts for i in own], device=policy.device)
+    last = (sizes.cumsum(0) - 1).to(policy.device)
+    return policy.flat_states(ids, position.to(policy.device), run, last)
+
+
 class Decoder:
     """Runs a token of each active sequence through the model."""
 
@@ -75,36 +106,6 @@ class Decoder:
         for index, layer in enumerate(self.weights.layers):
             x = self._layer(x, layer, rows, pool.keys[index], pool.values[index])
         return rms_norm(x, self.weights.norm, self.weights.eps)
-
-    def prefill(
-        self, prompts: Sequence[Sequence[int]], starts: Sequence[int], pool: Pool
-    ) -> Tensor:
-        """[P, d] final states of the prompts' last tokens; keys and values go into the pool.
-
-        The prompts stand behind one another without padding; each attends to itself.
-
-        Args:
-            prompts: Token ids.
-            starts: First slot of each prompt.
-            pool: Where to.
-        """
-        w, device = self.weights, self.weights.device
-        sizes = [len(ids) for ids in prompts]
-        ids = torch.tensor([i for own in prompts for i in own], device=device)
-        position = torch.cat([torch.arange(n) for n in sizes]).to(device)
-        first = torch.repeat_interleave(torch.tensor(starts), torch.tensor(sizes)).to(device)
-        slot = first + position
-        cos, sin = self.cos[position][:, None], self.sin[position][:, None]
-        x = F.embedding(ids, w.embedding)
-        for index, layer in enumerate(w.layers):
-            q, k, v = self._qkv(x, layer, cos, sin)
-            pool.keys[index].index_copy_(0, slot, k)
-            pool.values[index].index_copy_(0, slot, v)
-            heads = zip(q.split(sizes), k.split(sizes), v.split(sizes), strict=True)
-            mixed = torch.cat([_causal(*own) for own in heads])
-            x = self._finish(x, mixed, layer)
-        last = torch.tensor(sizes).cumsum(0).to(device) - 1
-        return rms_norm(x[last], w.norm, w.eps)
 
     def _qkv(
         self, x: Tensor, layer: Layer, cos: Tensor, sin: Tensor
@@ -151,13 +152,6 @@ class Decoder:
             enable_gqa=True,
         )
         return mixed.flatten(1)
-
-
-def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """[n, Hq D]: attention of one prompt to itself."""
-    q, k, v = (part.transpose(0, 1)[None] for part in (q, k, v))
-    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    return mixed[0].transpose(0, 1).flatten(1)
 
 
 def linear(x: Tensor, group: Group, rank: int) -> list[Tensor]:

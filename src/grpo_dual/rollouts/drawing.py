@@ -60,6 +60,11 @@ class Drawer:
             forbidden = torch.zeros_like(logits, dtype=torch.bool)
             forbidden[:, self._eos] = True
             logits = logits.masked_fill(forbidden & (column < s.min_new_tokens), -torch.inf)
+        if not self.truncates and logits.is_cuda:
+            from grpo_dual.rollouts import race_kernels  # triton: on CUDA only
+
+            noise = torch.empty_like(logits).exponential_()
+            return Drawn(*race_kernels.drawn(logits, noise, s.temperature), None, None)
         logits = logits / s.temperature
         if not self.truncates:
             logprobs = torch.log_softmax(logits, -1)

@@ -17,7 +17,7 @@ from torch import Tensor
 from grpo_dual.config.schema import SamplingConfig
 from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.policy import Policy
-from grpo_dual.rollouts.decode import Decoder, Pool, Rows
+from grpo_dual.rollouts.decode import Decoder, Pool, Rows, prefill
 from grpo_dual.rollouts.drawing import Drawer
 from grpo_dual.rollouts.engine import Codec
 from grpo_dual.rollouts.output import Output
@@ -27,7 +27,9 @@ from grpo_dual.types import Prompt, Rollout, RolloutGroup
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Batch sizes that are captured when they are needed."""
 LOOK_EVERY = 8
-"""Steps between two looks at which sequences have finished; a look waits for the device."""
+"""Steps between two looks at which sequences have finished."""
+LOOK_AFTER = 2
+"""Steps that are launched before a look is read, so that the device has work meanwhile."""
 _SLOT_STEP = 4096
 """The pool grows by whole multiples, since graphs of an old pool are captured again."""
 _FREE_SHARE = 0.8
@@ -57,6 +59,25 @@ class Batch:
         return len(self.place)
 
 
+class _Look:
+    """Which sequences were going on when it was cast; it is read later."""
+
+    def __init__(self, finished: Tensor) -> None:
+        """``finished``: [b] bool."""
+        cuda = finished.is_cuda
+        self._finished = torch.empty(finished.shape, dtype=torch.bool, pin_memory=cuda)
+        self._finished.copy_(finished, non_blocking=True)
+        self._cast = torch.cuda.Event() if cuda else None
+        if self._cast is not None:
+            self._cast.record()
+
+    def going(self) -> Tensor:
+        """Their places, on the CPU; waits until the look has been cast."""
+        if self._cast is not None:
+            self._cast.synchronize()
+        return (~self._finished).nonzero().squeeze(1)
+
+
 class GraphEngine:
     """Implements :class:`grpo_dual.rollouts.engine.Engine`."""
 
@@ -72,8 +93,8 @@ class GraphEngine:
             max_sequences: sequences at once; more prompts run in waves.
 
         Raises:
-            UnsupportedError: The model is not of the Llama family, the adapter is no plain LoRA, or
-                sampling truncates by top-p alone.
+            UnsupportedError: The model is not of the Llama family or takes no flat rows, the
+                adapter is no plain LoRA, or sampling truncates by top-p alone.
         """
         if sampling.top_p < 1.0 and sampling.top_k == 0:
             raise UnsupportedError("top_p without top_k keeps any number of ids")
@@ -83,8 +104,11 @@ class GraphEngine:
         self._max_sequences = max_sequences
         self._weights = Weights(policy)
         self._graphs = policy.device.type == "cuda"
+        self._looks = (LOOK_EVERY, LOOK_AFTER) if self._graphs else (1, 0)
         if self._graphs and self._weights.dtype not in (torch.bfloat16, torch.float16):
             raise UnsupportedError(f"{self._weights.dtype} on CUDA; its kernels are for 16 bit")
+        if not policy.flat:
+            raise UnsupportedError("the model's attention takes no flat rows")
         self._pool: Pool | None = None
         self._decoder: Decoder | None = None
         self._fused: Any = None
@@ -155,12 +179,16 @@ class GraphEngine:
         if batch.size > count:
             logits = torch.cat([logits, logits[:1].expand(batch.size - count, -1)])
         self._draw(batch, logits)
+        every, after = self._looks
+        look: _Look | None = None
         for step in range(1, span):
-            if step % LOOK_EVERY == 0 or not self._graphs:
-                smaller = self._compact(batch)
+            if step % every == 0:
+                look = _Look(batch.finished)
+            if look is not None and step % every == after:
+                smaller = self._compact(batch, look.going())
                 if smaller is None:
                     break
-                batch = smaller
+                batch, look = smaller, None
             if batch.graph is None:
                 self._step(batch)
             else:
@@ -168,13 +196,12 @@ class GraphEngine:
         return output.rollouts(count, self._sampling, self._codec, truncated=drawer.truncates)
 
     def _prefill(self, prompts: list[tuple[int, ...]], starts: list[int], pool: Pool) -> Tensor:
-        assert self._decoder is not None
         parts: list[Tensor] = []
         begin = 0
         for end in range(1, len(prompts) + 1):
             if end == len(prompts) or sum(map(len, prompts[begin : end + 1])) > _PREFILL_TOKENS:
                 own = prompts[begin:end]
-                parts.append(self._decoder.prefill(own, starts[begin:end], pool))
+                parts.append(prefill(self._policy, own, starts[begin:end], pool))
                 begin = end
         return torch.cat(parts)
 
@@ -320,24 +347,26 @@ class GraphEngine:
             self._step(batch)
         batch.graph = graph
 
-    def _compact(self, batch: Batch) -> Batch | None:
-        """Go on without the finished ones where that saves a size; None when all have finished."""
-        going = (~batch.finished).nonzero().squeeze(1)
-        if len(going) == 0:
-            return None
-        if self._size(len(going)) >= batch.size:
-            return batch
+    def _compact(self, batch: Batch, going: Tensor) -> Batch | None:
+        """Go on with those where that saves a size; None when there are none."""
         count, rows = len(going), batch.rows
-        kept = [t[going] for t in (rows.tokens, rows.prompt, rows.length, rows.own, batch.place)]
+        if count == 0:
+            return None
+        if self._size(count) >= batch.size:
+            return batch
+        going = going.to(batch.place.device)
+        state = (rows.tokens, rows.prompt, rows.length, rows.own, batch.place, batch.finished)
+        kept = [t[going] for t in state]
         seen = None if batch.seen is None else batch.seen[going]
         step = rows.step.clone()
         smaller = self._batch(count, batch.drawer)
         new = smaller.rows
-        targets = (new.tokens, new.prompt, new.length, new.own, smaller.place)
+        targets = (
+            new.tokens, new.prompt, new.length, new.own, smaller.place, smaller.finished
+        )  # fmt: skip
         for target, values in zip(targets, kept, strict=True):
             target[:count] = values
         new.step.copy_(step)
-        smaller.finished[:count] = False
         if smaller.seen is not None and seen is not None:
             smaller.seen[:count] = seen
         return smaller

@@ -4,9 +4,9 @@
 cuBLAS reads the weights at memory speed with few rows; what cost more than that were the sixty
 small kernels between. An RMS norm is split: a kernel that closes a residual writes ``x w`` and its
 sums of squares, the product is taken of that, and the kernel behind the product multiplies by the
-reciprocal root. The adapter's first product rides on whoever holds its input in registers, slice by
-slice, and its second on whoever finishes the output. Everything is accumulated in fp32; no atomics,
-so the same input gives the same bits.
+reciprocal root. The adapter's first product comes with the weights' (weights.py), in the columns
+behind it, and its second is taken by whoever finishes the output. Everything is accumulated in
+fp32; no atomics, so the same input gives the same bits.
 
 Legend: M rows (sequences), R staged rank, D head dimension, BM rows of a tile, BC columns of one,
 SP a power of two that is SLICES at least.
@@ -14,24 +14,28 @@ SP a power of two that is SLICES at least.
 
 import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
+from triton.language.extra.cuda import (  # pyright: ignore[reportMissingImports]
+    gdc_launch_dependents,
+    gdc_wait,
+)
 
 
 @triton.jit
-def _slices(
-    part_ptr, first, M, column, TOTAL, SLICES, SP: tl.constexpr, R: tl.constexpr, BM: tl.constexpr
-):
-    """[BM, R]: slices [SLICES, M, TOTAL] of the adapter's first product, added up.
+def _await(EARLY: tl.constexpr):
+    """EARLY: launched before the kernel in front has ended, whose end it awaits here.
 
-    One load of all of them: in a loop each waits for the one before, and unrolled the code is
-    longer than the work.
+    What no kernel of a step writes is read before (programmatic dependent launch, from Hopper on).
     """
-    s = tl.arange(0, SP)
-    flat = tl.arange(0, BM * R)
-    rows = first + flat // R
-    place = s[:, None] * (M * TOTAL) + (rows * TOTAL + column + flat % R)[None, :]
-    mask = (s < SLICES)[:, None] & (rows < M)[None, :]
-    total = tl.sum(tl.load(part_ptr + place, mask=mask, other=0.0), 0)
-    return tl.reshape(total, (BM, R))
+    if EARLY:
+        gdc_wait()
+        gdc_launch_dependents()
+
+
+@triton.jit
+def _first(raw_ptr, rows, there, stride, column, R: tl.constexpr):
+    """[BM, R] of the adapter's first product, behind the weights' in a row of ``stride``."""
+    place = raw_ptr + rows[:, None] * stride + column + tl.arange(0, R)[None, :]
+    return tl.load(place, mask=there[:, None], other=0.0)
 
 
 @triton.jit
@@ -44,61 +48,59 @@ def _root(squares_ptr, rows, M, K, SLICES, SP: tl.constexpr, eps):
 
 
 @triton.jit
-def _up(xa, up_ptr, cols, inside, R: tl.constexpr):
-    """[BM, BC]: the adapter's second product."""
+def _second(up_ptr, cols, inside, R: tl.constexpr):
+    """[R, BC] of the adapter's second matrix, transposed."""
     ranks = tl.arange(0, R)
     up = tl.load(up_ptr + cols[:, None] * R + ranks[None, :], mask=inside[:, None], other=0.0)
-    return tl.dot(xa.to(up_ptr.dtype.element_ty), tl.trans(up))
+    return tl.trans(up)
 
 
 @triton.jit
 def close(
-    residual_ptr, y_ptr, part_ptr, up_ptr, norm_ptr, down_ptr, x_ptr, xw_ptr, squares_ptr,
-    next_ptr, M, N, SLICES, SP: tl.constexpr,
-    OPENS: tl.constexpr, NEXT: tl.constexpr, R: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr,
+    residual_ptr, y_ptr, up_ptr, norm_ptr, x_ptr, xw_ptr, squares_ptr, M, N,
+    OPENS: tl.constexpr, R: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """X = residual + y + adapter; x w; squares; first products of the NEXT adapters with x w.
+    """X = residual + y + adapter; x w; squares.
 
-    OPENS: the first one of a step, where there is neither y nor adapter.
+    OPENS: the first one of a step; there ``residual`` is the embedding and ``y`` the tokens.
     """
     block, row_block = tl.program_id(0), tl.program_id(1)
     rows = row_block * BM + tl.arange(0, BM)
     cols = block * BC + tl.arange(0, BC)
-    inside = cols < N
-    mask = (rows[:, None] < M) & inside[None, :]
+    there, inside = rows < M, cols < N
+    mask = there[:, None] & inside[None, :]
     place = rows[:, None] * N + cols[None, :]
     kind = x_ptr.dtype.element_ty
-    x = tl.load(residual_ptr + place, mask=mask, other=0.0).to(tl.float32)
-    if not OPENS:
-        xa = _slices(part_ptr, row_block * BM, M, 0, R, SLICES, SP, R, BM)
-        y = tl.load(y_ptr + place, mask=mask, other=0.0).to(tl.float32)
-        x += y + _up(xa, up_ptr, cols, inside, R)
-    x = x.to(kind)
+    norm = tl.load(norm_ptr + cols, mask=inside, other=0.0).to(tl.float32)
+    if OPENS:
+        _await(EARLY)
+        token = tl.load(y_ptr + rows, mask=there, other=0)
+        x = tl.load(residual_ptr + token[:, None] * N + cols[None, :], mask=mask, other=0.0)
+    else:
+        up = _second(up_ptr, cols, inside, R)
+        _await(EARLY)
+        xa = _first(y_ptr, rows, there, N + R, N, R)
+        wide = tl.load(residual_ptr + place, mask=mask, other=0.0).to(tl.float32)
+        y = y_ptr + rows[:, None] * (N + R) + cols[None, :]
+        wide += tl.load(y, mask=mask, other=0.0).to(tl.float32)
+        x = (wide + tl.dot(xa, up)).to(kind)
     tl.store(x_ptr + place, x, mask=mask)
     wide = tl.where(mask, x.to(tl.float32), 0.0)
-    tl.store(squares_ptr + block * M + rows, tl.sum(wide * wide, 1), mask=rows < M)
-    norm = tl.load(norm_ptr + cols, mask=inside, other=0.0).to(tl.float32)
-    xw = (wide * norm[None, :]).to(kind)
-    tl.store(xw_ptr + place, xw, mask=mask)
-    ranks = tl.arange(0, R)
-    for i in tl.static_range(NEXT):
-        down = tl.load(
-            down_ptr + (i * R + ranks)[:, None] * N + cols[None, :], mask=inside[None, :], other=0.0
-        )
-        target = next_ptr + block * M * (NEXT * R) + rows[:, None] * (NEXT * R) + i * R
-        tl.store(target + ranks[None, :], tl.dot(xw, tl.trans(down)), mask=rows[:, None] < M)
+    tl.store(squares_ptr + block * M + rows, tl.sum(wide * wide, 1), mask=there)
+    tl.store(xw_ptr + place, (wide * norm[None, :]).to(kind), mask=mask)
 
 
 @triton.jit
 def finish_qkv(
-    raw_ptr, part_ptr, up_ptr, bias_q_ptr, bias_k_ptr, bias_v_ptr, norm_q_ptr, norm_k_ptr,
+    raw_ptr, up_ptr, bias_q_ptr, bias_k_ptr, bias_v_ptr, norm_q_ptr, norm_k_ptr,
     squares_ptr, cos_ptr, sin_ptr, keys_ptr, values_ptr, length_ptr, own_ptr, step_ptr, out_ptr,
     M, K, eps, SLICES, SP: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr,
     HQ: tl.constexpr, HK: tl.constexpr, D: tl.constexpr, R: tl.constexpr, BM: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
     """Norm, adapter, bias and rotation; keys and values go into the pool, queries to ``out``.
 
-    ``raw``: [M, (HQ + 2 HK) D], queries, keys and values beside each other.
+    ``raw``: [M, (HQ + 2 HK) D + 3 R], queries, keys and values beside each other.
     """
     head, row_block = tl.program_id(0), tl.program_id(1)
     rows = row_block * BM + tl.arange(0, BM)
@@ -109,18 +111,27 @@ def finish_qkv(
         bias_ptr, column, local = bias_v_ptr, 2 * R, head - HQ - HK
     elif head >= HQ:
         bias_ptr, column, local = bias_k_ptr, R, head - HQ
-    xa = _slices(part_ptr, row_block * BM, M, column, 3 * R, SLICES, SP, R, BM)
+    first = _second(up_ptr, head * D + half, half < D, R)
+    second = _second(up_ptr, head * D + D // 2 + half, half < D, R)
+    step = tl.load(step_ptr)
+    slot = (tl.load(own_ptr + rows, mask=there, other=0) + step).to(tl.int64)
+    position = tl.load(length_ptr + rows, mask=there, other=0) + step
+    angle = position[:, None] * D + half[None, :]
+    cos = tl.load(cos_ptr + angle, mask=there[:, None], other=0.0).to(tl.float32)
+    sin = tl.load(sin_ptr + angle, mask=there[:, None], other=0.0).to(tl.float32)
+    _await(EARLY)
+    kind = out_ptr.dtype.element_ty
+    WIDTH: tl.constexpr = (HQ + 2 * HK) * D
+    xa = _first(raw_ptr, rows, there, WIDTH + 3 * R, WIDTH + column, R)
     root = _root(squares_ptr, rows, M, K, SLICES, SP, eps)[:, None]
-    place = raw_ptr + rows[:, None] * ((HQ + 2 * HK) * D) + head * D + half[None, :]
-    whole = half < D
+    place = raw_ptr + rows[:, None] * (WIDTH + 3 * R) + head * D + half[None, :]
     one = tl.load(place, mask=there[:, None], other=0.0).to(tl.float32)
     two = tl.load(place + D // 2, mask=there[:, None], other=0.0).to(tl.float32)
-    one = (one + _up(xa, up_ptr, head * D + half, whole, R)) * root
-    two = (two + _up(xa, up_ptr, head * D + D // 2 + half, whole, R)) * root
+    one = (one + tl.dot(xa, first)) * root
+    two = (two + tl.dot(xa, second)) * root
     if BIASED:
         one += tl.load(bias_ptr + local * D + half).to(tl.float32)[None, :]
         two += tl.load(bias_ptr + local * D + D // 2 + half).to(tl.float32)[None, :]
-    kind = out_ptr.dtype.element_ty
     if NORMED and head < HQ + HK:
         norm_ptr = norm_q_ptr
         if head >= HQ:
@@ -129,15 +140,9 @@ def finish_qkv(
         one = one * own * tl.load(norm_ptr + half).to(tl.float32)[None, :]
         two = two * own * tl.load(norm_ptr + D // 2 + half).to(tl.float32)[None, :]
     one, two = one.to(kind), two.to(kind)
-    step = tl.load(step_ptr)
-    slot = (tl.load(own_ptr + rows, mask=there, other=0) + step).to(tl.int64)
     if head >= HQ + HK:
         target = values_ptr + (slot[:, None] * HK + local) * D + half[None, :]
     else:
-        position = tl.load(length_ptr + rows, mask=there, other=0) + step
-        angle = position[:, None] * D + half[None, :]
-        cos = tl.load(cos_ptr + angle, mask=there[:, None], other=0.0).to(tl.float32)
-        sin = tl.load(sin_ptr + angle, mask=there[:, None], other=0.0).to(tl.float32)
         a, b = one.to(tl.float32), two.to(tl.float32)
         one, two = (a * cos - b * sin).to(kind), (b * cos + a * sin).to(kind)
         if head >= HQ:
@@ -152,7 +157,7 @@ def finish_qkv(
 def attend(
     q_ptr, keys_ptr, values_ptr, prompt_ptr, length_ptr, own_ptr, step_ptr, acc_ptr, stats_ptr,
     scale, HQ: tl.constexpr, HK: tl.constexpr, G: tl.constexpr, BG: tl.constexpr, D: tl.constexpr,
-    BL: tl.constexpr, SPLITS: tl.constexpr,
+    BL: tl.constexpr, SPLITS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """A split of one token's attention to its prompt, which others share, and its completion.
 
@@ -163,9 +168,6 @@ def attend(
     groups, dims = tl.arange(0, BG), tl.arange(0, D)
     heads = kv_head * G + groups
     real = groups < G
-    q = tl.load(
-        q_ptr + row * HQ * D + heads[:, None] * D + dims[None, :], mask=real[:, None], other=0.0
-    )
     prompt, length, own = (
         tl.load(prompt_ptr + row), tl.load(length_ptr + row), tl.load(own_ptr + row)
     )  # fmt: skip
@@ -173,6 +175,10 @@ def attend(
     share = tl.cdiv(tl.cdiv(total, SPLITS), BL) * BL
     first = split * share
     last = tl.minimum(first + share, total)
+    _await(EARLY)
+    q = tl.load(
+        q_ptr + row * HQ * D + heads[:, None] * D + dims[None, :], mask=real[:, None], other=0.0
+    )
     top = tl.full((BG,), -1e30, tl.float32)
     weight = tl.zeros((BG,), tl.float32)
     acc = tl.zeros((BG, D), tl.float32)
@@ -199,12 +205,13 @@ def attend(
 
 @triton.jit
 def merge(
-    acc_ptr, stats_ptr, down_ptr, mixed_ptr, next_ptr, M,
-    HQ: tl.constexpr, D: tl.constexpr, R: tl.constexpr, SPLITS: tl.constexpr,
+    acc_ptr, stats_ptr, mixed_ptr, M,
+    HQ: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """Put the splits of a row's head together; the adapter's first product with it."""
+    """Put the splits of a row's head together."""
+    _await(EARLY)
     row, head = tl.program_id(0), tl.program_id(1)
-    dims, ranks, s = tl.arange(0, D), tl.arange(0, R), tl.arange(0, SPLITS)
+    dims, s = tl.arange(0, D), tl.arange(0, SPLITS)
     at = (row * SPLITS + s) * HQ + head
     top = tl.load(stats_ptr + at)
     fade = tl.exp(top - tl.max(top, 0))
@@ -212,40 +219,32 @@ def merge(
     parts = tl.load(acc_ptr + at[:, None] * D + dims[None, :])
     mixed = (tl.sum(parts * fade[:, None], 0) / weight).to(mixed_ptr.dtype.element_ty)
     tl.store(mixed_ptr + row * (HQ * D) + head * D + dims, mixed)
-    down = tl.load(down_ptr + ranks[:, None] * (HQ * D) + head * D + dims[None, :])
-    product = tl.sum(down.to(tl.float32) * mixed.to(tl.float32)[None, :], 1)
-    tl.store(next_ptr + head * M * R + row * R + ranks, product)
 
 
 @triton.jit
 def finish_gate_up(
-    raw_ptr, part_ptr, lora_ptr, squares_ptr, down_ptr, mid_ptr, next_ptr, M, K, N, eps,
-    SLICES, SP: tl.constexpr, R: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr,
+    raw_ptr, up_ptr, squares_ptr, mid_ptr, M, K, N, eps, SLICES, SP: tl.constexpr,
+    R: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """silu(gate) * up, both with norm and adapter; the first product of the next adapter with it.
+    """silu(gate) * up, both with norm and adapter.
 
-    ``raw``: [M, 2 N], gate and up beside each other.
+    ``raw``: [M, 2 N + 2 R], gate and up beside each other.
     """
     block, row_block = tl.program_id(0), tl.program_id(1)
     rows = row_block * BM + tl.arange(0, BM)
     cols = block * BC + tl.arange(0, BC)
-    inside = cols < N
-    mask = (rows[:, None] < M) & inside[None, :]
-    place = rows[:, None] * N + cols[None, :]
+    there, inside = rows < M, cols < N
+    mask = there[:, None] & inside[None, :]
+    first = _second(up_ptr, cols, inside, R)
+    second = _second(up_ptr + N * R, cols, inside, R)
+    _await(EARLY)
+    width = 2 * N + 2 * R
     root = _root(squares_ptr, rows, M, K, SLICES, SP, eps)[:, None]
-    raw = raw_ptr + rows[:, None] * (2 * N) + cols[None, :]
+    raw = raw_ptr + rows[:, None] * width + cols[None, :]
     gate = tl.load(raw, mask=mask, other=0.0).to(tl.float32)
-    gate += _up(
-        _slices(part_ptr, row_block * BM, M, 0, 2 * R, SLICES, SP, R, BM), lora_ptr, cols, inside, R
-    )
+    gate += tl.dot(_first(raw_ptr, rows, there, width, 2 * N, R), first)
     up = tl.load(raw + N, mask=mask, other=0.0).to(tl.float32)
-    xa = _slices(part_ptr, row_block * BM, M, R, 2 * R, SLICES, SP, R, BM)
-    up += _up(xa, lora_ptr + N * R, cols, inside, R)
+    up += tl.dot(_first(raw_ptr, rows, there, width, 2 * N + R, R), second)
     gate, up = gate * root, up * root
     mid = (gate / (1.0 + tl.exp(-gate)) * up).to(mid_ptr.dtype.element_ty)
-    tl.store(mid_ptr + place, mid, mask=mask)
-    mid = tl.where(mask, mid, 0.0).to(mid_ptr.dtype.element_ty)
-    ranks = tl.arange(0, R)
-    down = tl.load(down_ptr + ranks[:, None] * N + cols[None, :], mask=inside[None, :], other=0.0)
-    target = next_ptr + block * M * R + rows[:, None] * R + ranks[None, :]
-    tl.store(target, tl.dot(mid, tl.trans(down)), mask=rows[:, None] < M)
+    tl.store(mid_ptr + rows[:, None] * N + cols[None, :], mid, mask=mask)

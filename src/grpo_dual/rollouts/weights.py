@@ -1,9 +1,10 @@
 """The Llama family's weights, read where Transformers and PEFT hold them.
 
 Nothing of the base model is copied. The live adapter's small matrices are staged before every
-rollout, in the model's dtype and laid out by input: one [n r, in] matrix for the n projections that
-read the same input, and one [out, r] matrix each. ``refresh`` overwrites the stage in place, so a
-captured graph sees new values without recapture.
+rollout, in the model's dtype and laid out by input. A, scaled, stands in the rows below the weights
+that read the same input, so that one product gives both: x [W; s A]^T. B is one [out, r] matrix for
+each projection. ``refresh`` overwrites the stage in place, so a captured graph sees new values
+without recapture.
 """
 
 from dataclasses import dataclass
@@ -13,11 +14,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from grpo_dual.model.family import active_adapter, base_of, check_family, side_by_side
+from grpo_dual.model.family import active_adapter, base_of, check_family, padded_rank, side_by_side
 from grpo_dual.model.policy import Policy
-
-RANK_MULTIPLE = 16
-"""Staged ranks are padded with zeros to it: tensor cores take no narrower product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,7 @@ class Projection:
     up: Tensor
     """[out, R] staged B."""
     column: int
-    """First of its R columns in the product with its group's ``down``."""
+    """First of its R rows in its group's ``down``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +38,10 @@ class Group:
     """Projections that read the same input."""
 
     projections: tuple[Projection, ...]
-    weight: Tensor
-    """[sum of out, in]: the modules' weights one below the other; they are views of it."""
+    whole: Tensor
+    """[sum of out + n R, in]: the modules' weights, which are views of it, and ``down``."""
     down: Tensor
-    """[n R, in] staged A, each scaled by alpha / r."""
+    """[n R, in] staged A, each scaled by alpha / r; the last rows of ``whole``."""
     ups: Tensor
     """[sum of out, R]: the projections' ``up`` one below the other."""
 
@@ -84,7 +82,7 @@ class Weights:
         self.head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // self.heads)
         self.rotary: Any = body.rotary_emb
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
-        self.rank = self._padded_rank(policy)
+        self.rank = padded_rank(policy.model)
         self.layers = tuple(self._layer(layer) for layer in body.layers)
         self._modules = [
             (group, projection)
@@ -92,16 +90,6 @@ class Weights:
             for group in (layer.qkv, layer.output, layer.gate_up, layer.down)
             for projection in group.projections
         ]
-
-    def _padded_rank(self, policy: Policy) -> int:
-        ranks = {
-            rank
-            for module in policy.model.modules()
-            if isinstance(module, LoraLayer)
-            for rank in module.r.values()
-        }
-        rank = max(ranks, default=RANK_MULTIPLE)
-        return -(-rank // RANK_MULTIPLE) * RANK_MULTIPLE
 
     def _layer(self, layer: Any) -> Layer:
         attention, mlp = layer.self_attn, layer.mlp
@@ -119,11 +107,11 @@ class Weights:
 
     def _group(self, *modules: Any) -> Group:
         bases = [base_of(module) for module in modules]
-        width = bases[0].weight.shape[1]
         outs = [base.weight.shape[0] for base in bases]
-        weight = side_by_side([base.weight for base in bases])
-        down = torch.zeros(len(bases) * self.rank, width, dtype=self.dtype, device=self.device)
-        ups = torch.zeros(sum(outs), self.rank, dtype=self.dtype, device=self.device)
+        rows = sum(outs)
+        ends = rows + len(bases) * self.rank
+        whole = side_by_side([base.weight for base in bases], ends - rows)[:ends]
+        ups = torch.zeros(rows, self.rank, dtype=self.dtype, device=self.device)
         projections, row = [], 0
         for index, (module, base, out) in enumerate(zip(modules, bases, outs, strict=True)):
             projections.append(
@@ -136,7 +124,7 @@ class Weights:
                 )
             )
             row += out
-        return Group(tuple(projections), weight, down, ups)
+        return Group(tuple(projections), whole, whole[rows:], ups)
 
     @torch.no_grad()
     def refresh(self) -> None:

@@ -121,6 +121,18 @@ def test_waves_and_finished_sequences_change_nothing():
     assert len(lengths) > 1
 
 
+@pytest.mark.parametrize("looks", [(1, 0), (5, 2), (8, 3)])
+def test_what_finishes_between_two_looks_changes_nothing(looks: tuple[int, int]):
+    """On CUDA a look is read some steps after it was cast; sequences end in between."""
+    policy = tiny_models.policy()
+    together = flat(engine(policy).generate(PROMPTS, 2, greedy=True))
+    ends = {len(ids) for ids in together}
+    assert any(end % looks[0] for end in ends if end < 24) or looks[0] == 1
+    used = engine(policy)
+    used._looks = looks
+    assert flat(used.generate(PROMPTS, 2, greedy=True)) == together
+
+
 def test_one_new_token_leaves_room_for_the_step_that_cuda_captures():
     policy = tiny_models.policy()
     used = engine(policy, SamplingConfig(max_new_tokens=1))
@@ -204,7 +216,7 @@ def test_the_base_weights_are_shared_and_not_copied():
     for layer, own in zip(used._weights.layers, policy.body.layers, strict=True):  # type: ignore[arg-type]
         base = own.self_attn.k_proj.base_layer.weight  # type: ignore[union-attr]
         assert layer.qkv.projections[1].weight.data_ptr() == base.data_ptr()
-        inside = layer.qkv.weight.untyped_storage().data_ptr()
+        inside = layer.qkv.whole.untyped_storage().data_ptr()
         assert base.untyped_storage().data_ptr() == inside
     # A second engine finds the weights beside each other and moves nothing.
     places = [p.data_ptr() for p in policy.model.parameters()]
@@ -236,6 +248,10 @@ def test_what_it_cannot_run_is_refused_or_told():
     other = Policy(attach_lora(neox, config.lora), tiny_models.tokenizer(), config)
     with pytest.raises(UnsupportedError, match="not laid out like a Llama"):
         engine(other)
+    unready = tiny_models.policy()
+    unready.flat = False
+    with pytest.raises(UnsupportedError, match="takes no flat rows"):
+        engine(unready)
     with pytest.raises(UnsupportedError, match="top_p without top_k"):
         engine(tiny_models.policy(), SamplingConfig(top_p=0.9))
     told: list[str] = []

@@ -136,6 +136,10 @@ def race_kernels() -> dict[str, float]:
     tokens, logprobs = race_kernels.drawn(logits, noise, 0.9)
     truth = torch.log_softmax(logits.double() / 0.9, -1)
     winners = (truth - noise.double().log()).argmax(-1)
+    broken = race_kernels.drawn(torch.full_like(logits, torch.nan), noise, 0.9)
+    assert broken[0].min() >= 0, "an id of the vocabulary, also where the logits are NaN"
+    assert broken[0].max() < logits.shape[1], "an id of the vocabulary, also where they are NaN"
+    assert broken[1].isnan().all(), "or nobody hears of it"
     return {
         "race lost": float((tokens != winners).double().mean()),
         "race log-probs": relative(logprobs, truth.gather(1, tokens[:, None])[:, 0]),

@@ -26,7 +26,8 @@ def run(logits_ptr, noise_ptr, found_ptr, winner_ptr, V, T, BLOCKS, B: tl.conste
     top = tl.max(z, 0)
     total = tl.sum(tl.where(z == low, 0.0, tl.exp(z - top)), 0)
     score = tl.where(z == low, low, z - tl.log(noise))
-    winner = block * B + tl.argmax(score, 0)
+    # Of NaN any place may come out, also one behind the row's end.
+    winner = tl.minimum(block * B + tl.argmax(score, 0), V - 1)
     at = found_ptr + (row * BLOCKS + block) * 4
     tl.store(at, top)
     tl.store(at + 1, total)
@@ -49,7 +50,7 @@ def settle(found_ptr, winner_ptr, token_ptr, logprob_ptr, BLOCKS, P: tl.constexp
     z = tl.load(at + 3, mask=there, other=0.0)
     most = tl.max(top, 0)
     log_z = most + tl.log(tl.sum(tl.where(top == low, 0.0, total * tl.exp(top - most)), 0))
-    best = tl.argmax(score, 0)
+    best = tl.minimum(tl.argmax(score, 0), BLOCKS - 1)
     tl.store(token_ptr + row, tl.load(winner_ptr + row * BLOCKS + best).to(tl.int64))
     tl.store(logprob_ptr + row, tl.sum(tl.where(block == best, z, 0.0), 0) - log_z)
 
@@ -58,7 +59,8 @@ def drawn(logits: Tensor, noise: Tensor, temperature: float) -> tuple[Tensor, Te
     """[M] int64 tokens and [M] fp32 log-probs, drawn from softmax(logits / T).
 
     Args:
-        logits: [M, V] fp32; -inf where an id may not be drawn.
+        logits: [M, V] fp32; -inf where an id may not be drawn. Of a row with NaN the log-prob is
+            NaN, and the token any id.
         noise: [M, V] from Exp(1).
         temperature: T.
     """

@@ -82,7 +82,7 @@ class Weights:
         self.head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // self.heads)
         self.rotary: Any = body.rotary_emb
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
-        self.rank = padded_rank(policy.model)
+        self.rank = padded_rank(policy.body)
         self.layers = tuple(self._layer(layer) for layer in body.layers)
         self._modules = [
             (group, projection)

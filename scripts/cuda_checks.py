@@ -9,7 +9,7 @@
    trainer's distribution: each token's place in its cumulative distribution is uniform (chi-square
    over 50 bins).
 3. Over five updates sampler and trainer stay together, and leave the reference.
-4. An adapter that the engine does not see any more is found before the next update.
+4. An adapter that the engine's decode steps do not see any more is found within five updates.
 
 With ``--nf4`` instead, the same shape with 4-bit weights, quantised from a folder as a run does it:
 flat rows against plain ones beside those of the 16-bit model, the peak of a pass beside the plan,

@@ -12,7 +12,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-_RANK_MULTIPLE = 16
+_LEAST_RANK = 16
 _WHOLE = "grpo_dual_whole"
 
 
@@ -95,19 +95,20 @@ def base_of(module: Any) -> nn.Linear:
 
 
 def padded_rank(model: nn.Module) -> int:
-    """The largest rank of a model's adapters, up to a multiple of 16.
+    """The largest rank of a model's adapters, up to a power of two that is 16 at least.
 
-    Adapters are staged with so many, zeros behind their own: tensor cores take no narrower product.
+    Adapters are staged with so many, zeros behind their own: tensor cores take no narrower product,
+    and Triton no other width.
     """
     ranks = [r for m in model.modules() if isinstance(m, LoraLayer) for r in m.r.values()]
-    return -(-max(ranks, default=1) // _RANK_MULTIPLE) * _RANK_MULTIPLE
+    return max(_LEAST_RANK, 1 << (max(ranks, default=1) - 1).bit_length())
 
 
 def side_by_side(parameters: Sequence[Tensor], spare: int = 0) -> Tensor:
     """One matrix of the parameters' rows, of which the parameters become views.
 
     The same numbers in another place: no second copy, and one product instead of several. A matrix
-    that was made before is given again.
+    that was made before is given again, if it has the room; if not, whoever holds it holds a copy.
 
     Args:
         parameters: [out, in] each.

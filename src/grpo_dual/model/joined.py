@@ -76,7 +76,9 @@ class Joined:
         self._together: Tensor | None = None
         if bases[1:]:
             weights = [base.weight for base in bases]
-            self._together = side_by_side(weights, spare)[: sum(map(len, weights))]
+            whole = side_by_side(weights, spare)
+            # With a version of its own: what rollouts stage below must not count as a change of it.
+            self._together = whole[: sum(map(len, weights))].data
         biases = [base.bias for base in bases if base.bias is not None]
         if len(biases) not in (0, len(bases)):
             raise UnsupportedError("some of the layers of one input have a bias, others have none")

@@ -151,7 +151,9 @@ class FlatLayer:
     """One decoder layer on a flat row."""
 
     def __init__(self, layer: Any, config: Any, number: int, stages: Stages, rank: int) -> None:
-        """Look at the modules of a layer, whose adapters of ``rank`` are staged with ``stages``.
+        """Look at the modules of a layer, whose adapters are staged with ``stages``.
+
+        ``rank``: what rollouts stage of each adapter; so much room is left below the weights.
 
         Raises:
             UnsupportedError: One is no plain linear layer.

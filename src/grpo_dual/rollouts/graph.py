@@ -102,13 +102,14 @@ class GraphEngine:
         self._codec = codec
         self._sampling = sampling
         self._max_sequences = max_sequences
-        self._weights = Weights(policy)
         self._graphs = policy.device.type == "cuda"
         self._looks = (LOOK_EVERY, LOOK_AFTER) if self._graphs else (1, 0)
-        if self._graphs and self._weights.dtype not in (torch.bfloat16, torch.float16):
-            raise UnsupportedError(f"{self._weights.dtype} on CUDA; its kernels are for 16 bit")
+        dtype = policy.causal_lm.dtype
+        if self._graphs and dtype not in (torch.bfloat16, torch.float16):
+            raise UnsupportedError(f"{dtype} on CUDA; its kernels are for 16 bit")
         if not policy.flat:
             raise UnsupportedError("the model's attention takes no flat rows")
+        self._weights = Weights(policy)
         self._pool: Pool | None = None
         self._decoder: Decoder | None = None
         self._fused: Any = None
@@ -348,7 +349,7 @@ class GraphEngine:
         batch.graph = graph
 
     def _compact(self, batch: Batch, going: Tensor) -> Batch | None:
-        """Go on with those where that saves a size; None when there are none."""
+        """Go on with ``going`` where that saves a size; None when there are none."""
         count, rows = len(going), batch.rows
         if count == 0:
             return None

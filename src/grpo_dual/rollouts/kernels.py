@@ -24,7 +24,8 @@ from triton.language.extra.cuda import (  # pyright: ignore[reportMissingImports
 def _await(EARLY: tl.constexpr):
     """EARLY: launched before the kernel in front has ended, whose end it awaits here.
 
-    What no kernel of a step writes is read before (programmatic dependent launch, from Hopper on).
+    Before it is read what no kernel between a step's first and last layer writes: weights, tables,
+    where rows stand, and ``step`` (programmatic dependent launch, from Hopper on).
     """
     if EARLY:
         gdc_wait()

@@ -1,10 +1,10 @@
-"""The Llama family's weights, read where Transformers and PEFT hold them.
+"""The Llama family's weights, which stay those of Transformers' and PEFT's modules.
 
-Nothing of the base model is copied. The live adapter's small matrices are staged before every
-rollout, in the model's dtype and laid out by input. A, scaled, stands in the rows below the weights
-that read the same input, so that one product gives both: x [W; s A]^T. B is one [out, r] matrix for
-each projection. ``refresh`` overwrites the stage in place, so a captured graph sees new values
-without recapture.
+They are moved below each other, and the modules' parameters are views: nothing is copied. The live
+adapter's small matrices are staged before every rollout, in the model's dtype and laid out by
+input. A, scaled, stands in the rows below the weights that read the same input, so that one product
+gives both: x [W; s A]^T. B is one [out, r] matrix for each projection. ``refresh`` overwrites the
+stage in place, so a captured graph sees new values without recapture.
 """
 
 from dataclasses import dataclass

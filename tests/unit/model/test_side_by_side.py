@@ -58,8 +58,8 @@ def test_parameters_that_were_moved_since_are_laid_anew():
 
 
 def test_ranks_are_those_of_tensor_cores():
-    """Rank 4 is staged as 16, 17 as 32."""
-    for rank, staged in ((4, 16), (16, 16), (17, 32)):
+    """Rank 4 is staged as 16, 17 as 32, 40 as 64."""
+    for rank, staged in ((4, 16), (16, 16), (17, 32), (40, 64)):
         config = ModelConfig(dtype="float32", device="cpu", lora=LoraConfig(rank=rank, alpha=8))
         policy = tiny_models.family_policy("llama", dtype=torch.float32, config=config)
         assert padded_rank(policy.model) == staged

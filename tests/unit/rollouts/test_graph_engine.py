@@ -17,7 +17,7 @@ from grpo_dual.config.schema import LoraConfig, ModelConfig, RolloutConfig, Samp
 from grpo_dual.errors import ConfigError, NumericsError
 from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.loading import attach_lora
-from grpo_dual.model.packing import pack, unpack
+from grpo_dual.model.packing import flatten, pack, unpack
 from grpo_dual.model.policy import Policy
 from grpo_dual.model.processors import Replay, keep_mask
 from grpo_dual.rollouts.choose import choose_engine
@@ -205,6 +205,23 @@ def test_the_reference_and_no_adapter_are_drawn_from_when_they_are_active():
     with policy.model.disable_adapter():
         bare = used.generate(PROMPTS, 3)
         assert float(gaps(policy, bare, PLAIN).abs().max()) < 1e-5
+
+
+def test_rollouts_between_a_forward_pass_and_its_backward_change_no_gradient():
+    """What a rollout stages stands below weights that the backward pass reads."""
+    policy = tiny_models.policy()
+    used = engine(policy)
+    groups = [(p.token_ids, [[7, 8, 9]]) for p in PROMPTS]
+    parameters = [p for _, p in policy.trainable_parameters()]
+
+    def gradients(*, between: bool) -> list[torch.Tensor]:
+        scored = policy.token_stats(flatten(groups), temperature=1.0, chunk=50).logprobs
+        if between:
+            used.generate(PROMPTS, 1)
+        return list(torch.autograd.grad(scored.sum(), parameters))
+
+    for one, two in zip(gradients(between=True), gradients(between=False), strict=True):
+        assert torch.equal(one, two)
 
 
 def test_the_base_weights_are_shared_and_not_copied():

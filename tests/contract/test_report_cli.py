@@ -342,6 +342,20 @@ def test_plot_shows_rewards_kl_lengths_entropy_and_clipping(folder: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("clipped", "title"),
+    [("0.0", "Entropy (no token was clipped)"), ("", "Entropy (clipping not measured)")],
+)
+def test_plot_says_why_it_shows_no_clipping(
+    clipped: str, title: str, folder: Path, tmp_path: Path
+) -> None:
+    edit(folder, lambda row: row | {"clip_frac": clipped})
+    assert main(["plot", str(folder), "--out", str(tmp_path / "t.svg")]) == 0
+    text = (tmp_path / "t.svg").read_text()
+    assert f">{title}<" in text
+    assert "clipped tokens" not in text
+
+
+@pytest.mark.parametrize(
     ("out", "damage", "says"),
     [("t.jpg", stopped, "must end in .png, .svg, .pdf"), ("t.png", only_begun, "nothing to plot")],
 )

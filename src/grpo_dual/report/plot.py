@@ -26,8 +26,10 @@ def plot(run: Run, out: Path) -> None:
     if not run.history.steps:
         raise DataError(f"{run.folder}: no step is written down yet, so there is nothing to plot.")
     panels = [of_one(run, quantity) for quantity in (REWARD, KL, LENGTH, ENTROPY)]
-    panels[-1] = replace(panels[-1], title="Entropy and clipping")
     values = run.history.run(names.CLIP_FRAC).values
+    unseen = "no token was clipped" if run.history.run(names.CLIP_FRAC) else "clipping not measured"
+    title = "Entropy and clipping" if any(values) else f"Entropy ({unseen})"
+    panels[-1] = replace(panels[-1], title=title)
     clipped = Line("clipped tokens", len(run.history.objectives), run.history.steps, values)
     right = {len(panels) - 1: (clipped, "share of tokens clipped")} if any(values) else {}
     draw.grid(panels, 2, out, right)

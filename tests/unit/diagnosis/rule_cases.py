@@ -155,6 +155,7 @@ def movement_cases() -> Iterator[Case]:
     rule = movement_rules.learning_rate
     thrown = (0.0, 0.25, 0.0, 0.125, 0.125, 0.125)
     yield Case(rule, "up and down", made(kl_f=thrown, right_frac_f=0.3), ACT)
+    yield Case(rule, "up and down, right unknown", made(kl_f=thrown), WARN)
     yield Case(rule, "smaller jumps", made(kl_f=[v * 0.99 for v in thrown], right_frac_f=0.3))
     yield Case(rule, "one jump", made(kl_f=(0.0, 0.25, 0.25, 0.125, 0.125, 0.125)))
     yield Case(rule, "only down", made(kl_f=(0.9, 0.6, 0.3, 0.0, 0.0, 0.0)))

@@ -105,6 +105,11 @@ def ledger_entries(folder: Path) -> tuple[bytes, int, int]:
     return content, events.count("sent"), events.count("sent") - events.count("done")
 
 
+def questions(server: JudgeServer) -> int:
+    """Requests that ask something: the pre-flight's list of models costs nothing, in no ledger."""
+    return sum(not request.path.endswith("/models") for request in server.requests)
+
+
 def in_flight(server: JudgeServer) -> int:
     """Requests that the server has and has not answered."""
     return sum(request.finished is None for request in server.requests)
@@ -118,7 +123,7 @@ def one_kill(
     process, run = kill_resume.start(
         [str(write_config(folder, name, server, steps))], folder / name
     )
-    while server.calls < at or not in_flight(server):
+    while questions(server) < at or not in_flight(server):
         if process.poll() is not None:
             sys.exit(f"the run ended with exit code {process.returncode} before the kill")
         time.sleep(0.0005)
@@ -135,7 +140,7 @@ def one_kill(
         "rows_before": rows,
         "in_flight_at_kill": unsettled,
         "asked_twice": repeats,
-        "requests_served": server.calls,
+        "requests_served": questions(server),
         "requests_in_ledger": calls,
         "ledger_kept": after.startswith(before),
         "different_files": [key for key in whole if found[key] != whole[key]],
@@ -324,7 +329,7 @@ def main() -> int:
             process, run = kill_resume.start([str(config)], folder / "whole")
             if process.wait() != 0:
                 return 1
-            whole, calls = comparable(run), server.calls
+            whole, calls = comparable(run), questions(server)
             print(f"never killed: {parsed.steps} steps, {calls} requests", flush=True)
             moments = sorted(rng.randrange(1, calls) for _ in range(parsed.kills))
             kills = [

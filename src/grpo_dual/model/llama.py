@@ -204,15 +204,15 @@ class FlatLayer:
         """[S, Hq D]."""
         heads = self._heads
         cos, sin = (angle[0] for angle in angles)
-        by_kernel = _by_kernel(qkv) and self._head_norms == (None, None)
-        if by_kernel and isinstance(runs, Runs):
-            mixed: Tensor = _Attention.apply(qkv, cos, sin, runs, heads)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
-            return mixed
-        if by_kernel and not torch.is_grad_enabled() and not isinstance(runs, Runs):
-            from grpo_dual.model import kernels  # triton: on CUDA only
+        if _by_kernel(qkv) and self._head_norms == (None, None):
+            if isinstance(runs, Runs):
+                mixed: Tensor = _Attention.apply(qkv, cos, sin, runs, heads)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
+                return mixed
+            if not torch.is_grad_enabled():
+                from grpo_dual.model import kernels  # triton: on CUDA only
 
-            kernels.rotate_(qkv, cos, sin, heads.queries + heads.keys)
-            return runs(self._number, *heads.split(qkv), heads.scale).flatten(1)
+                kernels.rotate_(qkv, cos, sin, heads.queries + heads.keys)
+                return runs(self._number, *heads.split(qkv), heads.scale).flatten(1)
         q, k, v = heads.split(qkv)
         if self._head_norms[0] is not None and self._head_norms[1] is not None:
             q = rms_norm(q, self._head_norms[0], self._eps)

@@ -60,17 +60,9 @@ class Drawer:
             forbidden = torch.zeros_like(logits, dtype=torch.bool)
             forbidden[:, self._eos] = True
             logits = logits.masked_fill(forbidden & (column < s.min_new_tokens), -torch.inf)
-        if not self.truncates and logits.is_cuda:
-            from grpo_dual.rollouts import race_kernels  # triton: on CUDA only
-
-            noise = torch.empty_like(logits).exponential_()
-            return Drawn(*race_kernels.drawn(logits, noise, s.temperature), None, None)
-        logits = logits / s.temperature
         if not self.truncates:
-            logprobs = torch.log_softmax(logits, -1)
-            tokens = _sample(logprobs)
-            return Drawn(tokens, _chosen(logprobs, tokens), None, None)
-        values, ids = torch.topk(logits, min(s.top_k, logits.shape[-1]))
+            return Drawn(*_drawn(logits, s.temperature), None, None)
+        values, ids = torch.topk(logits / s.temperature, min(s.top_k, logits.shape[-1]))
         kept = torch.isfinite(values)
         if s.top_p < 1.0:
             # Dropped: the ids whose probability and that of all less likely ones is at most 1 - p.
@@ -89,6 +81,18 @@ class Drawer:
 
 def _chosen(logprobs: Tensor, tokens: Tensor) -> Tensor:
     return logprobs.gather(1, tokens[:, None]).squeeze(1)
+
+
+def _drawn(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """[b] tokens drawn from the rows of softmax(logits / T), and their log-probs."""
+    if logits.is_cuda:
+        from grpo_dual.rollouts import race_kernels  # triton: on CUDA only
+
+        noise = torch.empty_like(logits).exponential_()
+        return race_kernels.drawn(logits, noise, temperature)
+    logprobs = torch.log_softmax(logits / temperature, -1)
+    tokens = _sample(logprobs)
+    return tokens, _chosen(logprobs, tokens)
 
 
 def _sample(logprobs: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from triton import next_power_of_2  # pyright: ignore[reportMissingImports]
 
 from grpo_dual.rollouts import kernels as triton_kernels  # this module is for CUDA only
 from grpo_dual.rollouts.decode import Pool, Rows
@@ -83,7 +84,7 @@ class Fused:
             raw, group.ups, *biases, layer.query_norm if normed else xw,
             layer.key_norm if normed else xw, squares, self._cos, self._sin, pool.keys[index],
             pool.values[index], rows.length, rows.own, rows.step, queries, m, xw.shape[1],
-            w.eps, len(squares), SP=power(len(squares)),
+            w.eps, len(squares), SP=next_power_of_2(len(squares)),
             BIASED=group.projections[0].bias is not None, NORMED=normed, HQ=w.heads, HK=w.kv_heads,
             D=w.head_dim, R=w.rank, BM=ROWS, num_warps=WARPS["qkv"], **self._early,
         )  # fmt: skip
@@ -99,7 +100,7 @@ class Fused:
         kernels.attend[(m, w.kv_heads, splits)](
             queries, pool.keys[index], pool.values[index], rows.prompt, rows.length, rows.own,
             rows.step, acc, stats, w.head_dim**-0.5, HQ=w.heads, HK=w.kv_heads, G=per,
-            BG=max(16, 1 << (per - 1).bit_length()), D=w.head_dim, BL=KEYS, SPLITS=splits,
+            BG=max(ROWS, next_power_of_2(per)), D=w.head_dim, BL=KEYS, SPLITS=splits,
             num_warps=WARPS["attend"], num_stages=STAGES, **self._early,
         )  # fmt: skip
         mixed = torch.empty_like(queries)
@@ -117,12 +118,7 @@ class Fused:
         mid = raw.new_empty(m, n)
         kernels.finish_gate_up[(-(-n // WIDE), -(-m // ROWS))](
             raw, group.ups, squares, mid, m, xw.shape[1], n, w.eps, len(squares),
-            SP=power(len(squares)), R=w.rank, BM=ROWS, BC=WIDE, num_warps=WARPS["mlp"],
+            SP=next_power_of_2(len(squares)), R=w.rank, BM=ROWS, BC=WIDE, num_warps=WARPS["mlp"],
             **self._early,
         )  # fmt: skip
         return mid
-
-
-def power(n: int) -> int:
-    """The smallest power of two that is ``n`` at least."""
-    return 1 << (n - 1).bit_length()

@@ -8,7 +8,6 @@ rollout (weights.py): nothing is merged, copied or synchronised with another pro
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from grpo_dual.config.schema import SamplingConfig
 from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.policy import Policy
+from grpo_dual.rollouts.batch import Batch, Look
 from grpo_dual.rollouts.decode import Decoder, Pool, Rows, prefill
 from grpo_dual.rollouts.drawing import Drawer
 from grpo_dual.rollouts.engine import Codec
@@ -36,46 +36,6 @@ _FREE_SHARE = 0.8
 """Share of the free memory that a wave's keys and values may take."""
 _PREFILL_TOKENS = 8192
 """Prompt tokens in one pass."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """Active sequences; a captured graph reads and writes these very tensors."""
-
-    rows: Rows
-    drawer: Drawer
-    """Held here since the graph reads its EOS ids."""
-    place: Tensor
-    """[b] row of the output."""
-    finished: Tensor
-    """[b] bool."""
-    seen: Tensor | None
-    """[b, V] bool."""
-    graph: Any = None
-
-    @property
-    def size(self) -> int:
-        """b, fillers included."""
-        return len(self.place)
-
-
-class _Look:
-    """Which sequences were going on when it was cast; it is read later."""
-
-    def __init__(self, finished: Tensor) -> None:
-        """``finished``: [b] bool."""
-        cuda = finished.is_cuda
-        self._finished = torch.empty(finished.shape, dtype=torch.bool, pin_memory=cuda)
-        self._finished.copy_(finished, non_blocking=True)
-        self._cast = torch.cuda.Event() if cuda else None
-        if self._cast is not None:
-            self._cast.record()
-
-    def going(self) -> Tensor:
-        """Their places, on the CPU; waits until the look has been cast."""
-        if self._cast is not None:
-            self._cast.synchronize()
-        return (~self._finished).nonzero().squeeze(1)
 
 
 class GraphEngine:
@@ -181,10 +141,10 @@ class GraphEngine:
             logits = torch.cat([logits, logits[:1].expand(batch.size - count, -1)])
         self._draw(batch, logits)
         every, after = self._looks
-        look: _Look | None = None
+        look: Look | None = None
         for step in range(1, span):
             if step % every == 0:
-                look = _Look(batch.finished)
+                look = Look(batch.finished)
             if look is not None and step % every == after:
                 smaller = self._compact(batch, look.going())
                 if smaller is None:

@@ -231,9 +231,7 @@ def main() -> None:
         step_s=text["median_s"]["shared"],
         floor_s=floor,
         peak_gib=peak.get("shared"),
-        rival="padded",
-        rival_step_s=text["median_s"]["padded"],
-        rival_peak_gib=peak.get("padded"),
+        rivals={"padded": (text["median_s"]["padded"], peak.get("padded"))},
     )
     whole |= measure.origin() | {
         "clock": "wall" if policy.device.type == "cuda" else "CPU",

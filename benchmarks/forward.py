@@ -129,9 +129,7 @@ def summary(args: argparse.Namespace, row: dict[str, Any]) -> dict[str, Any]:
         step_s=shared["median_s"],
         floor_s=floor,
         peak_gib=shared["peak_gib"],
-        rival="plain",
-        rival_step_s=plain.get("median_s"),
-        rival_peak_gib=plain.get("peak_gib"),
+        rivals={"plain": (plain.get("median_s"), plain.get("peak_gib"))},
     )
 
 

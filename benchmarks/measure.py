@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 import shapes
 from grpo_dual.errors import NumericsError
 
+P, R = ParamSpec("P"), TypeVar("R")
 Contestant = Callable[[argparse.Namespace, torch.device], dict[str, Any]]
 BYTES = 2
 """Of a weight, in bf16."""
@@ -113,6 +114,15 @@ class Parts:
         if self._cuda:
             self.peak[name] = max(self.peak[name], torch.cuda.max_memory_allocated() / 2**30)
 
+    def timed(self, name: str, call: Callable[P, R]) -> Callable[P, R]:
+        """The same call, timed."""
+
+        def instead(*given: P.args, **named: P.kwargs) -> R:
+            with self(name):
+                return call(*given, **named)
+
+        return instead
+
     def result(self, skip: int = 0) -> dict[str, Any]:
         """All samples behind the first ``skip``, and peaks."""
         return {
@@ -133,11 +143,9 @@ def comparison(
     step_s: float,
     floor_s: float | None,
     peak_gib: float | None,
-    rival: str | None = None,
-    rival_step_s: float | None = None,
-    rival_peak_gib: float | None = None,
+    rivals: Mapping[str, tuple[float | None, float | None]] | None = None,
 ) -> dict[str, Any]:
-    """The fields that every result has.
+    """The fields that every result has: of ours and of the first rival; ``others`` has the rest.
 
     Args:
         shape: Of the model.
@@ -145,20 +153,28 @@ def comparison(
         step_s: Seconds of ours.
         floor_s: Seconds that cannot be beaten; None on a card that was not measured.
         peak_gib: Memory of ours; None without CUDA.
-        rival: Its name, if it was asked for.
-        rival_step_s: Its seconds; None where it failed.
-        rival_peak_gib: Its memory.
+        rivals: Those that were asked for: their seconds, None where they failed, and memory.
     """
+
+    def beside(rival: str | None, seconds: float | None, peak: float | None) -> dict[str, Any]:
+        return {
+            "rival": rival,
+            "rival_step_s": seconds,
+            "speedup": None if seconds is None else round(seconds / step_s, 2),
+            "rival_peak_gib": peak,
+        }
+
+    first, *others = [beside(who, *of) for who, of in (rivals or {}).items()] or [
+        beside(None, None, None)
+    ]
     return {
         "shape": shape,
         "sequences": sequences,
         "step_s": step_s,
-        "rival": rival,
-        "rival_step_s": rival_step_s,
-        "speedup": None if rival_step_s is None else round(rival_step_s / step_s, 2),
+        **first,
         "roofline_ratio": None if floor_s is None else round(step_s / floor_s, 2),
         "peak_gib": peak_gib,
-        "rival_peak_gib": rival_peak_gib,
+        "others": others,
     }
 
 
@@ -215,7 +231,7 @@ def compete(
     contestants: Mapping[str, Contestant],
     summary: Callable[[argparse.Namespace, dict[str, dict[str, Any]]], dict[str, Any]],
 ) -> None:
-    """Run ours, then the rival, print and write; or, called by itself, run the one of ``--alone``.
+    """Run ours, then each rival, print and write; or, called by itself, the one of ``--alone``.
 
     A rival may fail, ours may not.
 
@@ -228,7 +244,7 @@ def compete(
     if args.alone:
         write(args.json, attempt(lambda: contestants[args.alone](args, shapes.device())))
         return
-    results = {who: alone(script, who) for who in filter(None, ("ours", args.rival))}
+    results = {who: alone(script, who) for who in ("ours", *args.rival)}
     if "failed" in results["ours"]:
         sys.exit(f"ours failed: {results['ours']['failed']}")
     whole = summary(args, results) | origin() | {"results": results}

@@ -1,12 +1,18 @@
 """What ours is measured against: TRL's GRPOTrainer, and Transformers' ``generate``.
 
-The same shapes with random weights, the same prompts, LoRA and sampling.
+The same shapes with random weights, the same prompts, LoRA and sampling. TRL draws with
+Transformers or with vLLM in the same process ("colocate").
 """
 
 import contextlib
+import functools
+import importlib
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
+from unittest import mock
 
 import torch
 
@@ -15,6 +21,23 @@ from grpo_dual.config.schema import LoraConfig
 from grpo_dual.model.loading import attach_lora
 
 NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+Rollouts = Literal["transformers", "vllm", "vllm-uncorrected"]
+"""What TRL draws with; its correction of vLLM's log-probs, which is its default, left on or off."""
+PIP = {"trl": 'pip install "grpo-dual[rivals]"', "vllm": 'pip install "trl[vllm]"'}
+
+
+def needed(package: str) -> Any:
+    """A rival's package.
+
+    Raises:
+        SystemExit: It is not installed; with the command to type.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        sys.exit(f"{package} is not installed: {PIP[package]}")
 
 
 @contextlib.contextmanager
@@ -26,9 +49,12 @@ def trl_trainer(
     steps: int,
     batch: int | None = None,
     checkpointing: bool = False,
+    rollouts: Rollouts = "transformers",
     callbacks: Sequence[Any] = (),
 ) -> Iterator[Any]:
-    """TRL's GRPOTrainer with its transformers rollouts, in a folder that goes with it.
+    """TRL's GRPOTrainer, in a folder that goes with it.
+
+    vLLM gets a folder without weights: TRL sends it all of them before the first rollout.
 
     Args:
         shape: Of the model.
@@ -37,10 +63,11 @@ def trl_trainer(
         steps: That it trains.
         batch: Sequences in one of its passes; None: all.
         checkpointing: Of activations.
+        rollouts: What it draws with.
         callbacks: Of Transformers' trainer.
     """
+    trl = needed("trl")
     import datasets
-    import trl
     from peft import LoraConfig as PeftLoraConfig
 
     vocabulary = shapes.SHAPES[shape]["vocab_size"]
@@ -50,13 +77,19 @@ def trl_trainer(
         for p in shapes.prompts(list(work.prompts), vocabulary)
     ]
     random = torch.Generator().manual_seed(0)
-    with tempfile.TemporaryDirectory() as folder:
-        yield trl.GRPOTrainer(
-            model=shapes.model(shape, device),
+    model = shapes.model(shape, device)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as while_made:
+        if rollouts != "transformers":
+            save_without_weights(model, tokenizer, Path(folder))
+            while_made.enter_context(_vllm_without_weights())
+        trainer = trl.GRPOTrainer(
+            model=model,
             reward_funcs=lambda completions, **_: torch.rand(
                 len(completions), generator=random
             ).tolist(),
-            args=_trl_config(work, device, folder, steps, batch, checkpointing),
+            args=trl.GRPOConfig(
+                **settings(work, device, folder, steps, batch, checkpointing, rollouts)
+            ),
             train_dataset=datasets.Dataset(
                 # With a fingerprint of its own: datasets 5.2 cannot hash a table of pyarrow 26.
                 datasets.table.InMemoryTable.from_pydict({"prompt": texts}),
@@ -71,20 +104,43 @@ def trl_trainer(
             ),
             callbacks=list(callbacks),
         )
+        while_made.close()
+        yield trainer
 
 
-def _trl_config(
+def save_without_weights(model: Any, tokenizer: Any, folder: Path) -> None:
+    """A checkpoint's folder but for its weights; the model takes it for where it came from.
+
+    Args:
+        model: Of Transformers, made from a configuration.
+        tokenizer: Of its ids.
+        folder: Is there.
+    """
+    model.config.architectures = [type(model).__name__]
+    model.config.dtype = model.dtype
+    model.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    model.name_or_path = str(folder)
+
+
+def _vllm_without_weights() -> Any:
+    vllm = needed("vllm")
+    llm = functools.partial(vllm.LLM, load_format="dummy")
+    return mock.patch("trl.generation.vllm_generation.LLM", llm)
+
+
+def settings(
     work: shapes.Work,
     device: torch.device,
     folder: str,
     steps: int,
     batch: int | None,
     checkpointing: bool,
-) -> Any:
-    import trl
-
+    rollouts: Rollouts,
+) -> dict[str, Any]:
+    """Of TRL's ``GRPOConfig``; the arguments are those of :func:`trl_trainer`."""
     once = min(batch or work.sequences, work.sequences)
-    return trl.GRPOConfig(
+    return dict(
         output_dir=folder,
         per_device_train_batch_size=once,
         gradient_accumulation_steps=work.sequences // once,
@@ -97,10 +153,12 @@ def _trl_config(
         bf16=device.type == "cuda",
         use_cpu=device.type == "cpu",
         gradient_checkpointing=checkpointing,
-        logging_steps=10**6,
+        logging_steps=steps,
         save_strategy="no",
         report_to="none",
         shuffle_dataset=False,
+        use_vllm=rollouts != "transformers",
+        vllm_importance_sampling_correction=rollouts != "vllm-uncorrected",
         **NEUTRAL | shapes.SAMPLINGS[work.sampling],
     )
 

@@ -112,8 +112,7 @@ class _Measured(Exception):
 
 def trl(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """The rollouts of a trainer that is in its first step, which is not finished."""
-    import trl as library
-
+    library = rivals.needed("trl")
     work = shapes.Work.of(args, args.sampling)
     found: dict[str, Any] = {"version": library.__version__}
     with rivals.trl_trainer(args.shape, work, device, steps=1) as trainer:
@@ -178,9 +177,7 @@ def summary(args: argparse.Namespace, results: dict[str, dict[str, Any]]) -> dic
         step_s=median["ours"]["rollout"],
         floor_s=floor,
         peak_gib=peak["ours"],
-        rival=args.rival,
-        rival_step_s=median.get(args.rival, {}).get("rollout"),
-        rival_peak_gib=peak.get(args.rival),
+        rivals={who: (median.get(who, {}).get("rollout"), peak[who]) for who in args.rival},
     ) | {
         "roofline_s": floor,
         "work": work.record(),
@@ -195,7 +192,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--engine", choices=("auto", "graph", "transformers"), default="auto")
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--rival", choices=("transformers", "trl"))
+    parser.add_argument("--rival", nargs="+", default=[], choices=[*CONTESTANTS][1:])
     parser.add_argument("--rival-rounds", type=int, default=3)
     parser.add_argument("--alone", choices=CONTESTANTS, help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -1,14 +1,17 @@
 """One training step on a model of real shape with random weights, beside TRL's on the same card.
 
-    python benchmarks/step.py --shape 8b --prompts 4 --k 4 --new-tokens 128 --rival trl
+    python benchmarks/step.py --shape 8b --prompts 4 --k 4 --new-tokens 128 --rival trl trl-vllm
 
 A step: rollouts, reference pass, forward and backward, update; two objectives, half of the prompts
-each. The rival trains the same shape with the same prompts, LoRA and sampling (temperature 1), in a
-process of its own. Each is warmed up, then timed step by step with the device awaited at the end of
-each part. Rewards are random, so that every group has a gradient. Prints JSON.
+each. A rival trains the same shape with the same prompts, LoRA and sampling, in a process of its
+own: ``trl`` draws with Transformers, ``trl-vllm`` with vLLM in the same process and TRL's
+correction of its log-probs, ``trl-vllm-uncorrected`` without that. Each is warmed up, then timed
+step by step with the device awaited at the end of each part. Rewards are random, so that every
+group has a gradient. Prints JSON.
 """
 
 import argparse
+import functools
 import os
 from typing import Any
 
@@ -147,9 +150,14 @@ def ours(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     }
 
 
-def trl(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """TRL's GRPOTrainer with its transformers rollouts."""
-    import trl as library
+def trl(
+    args: argparse.Namespace, device: torch.device, *, rollouts: rivals.Rollouts
+) -> dict[str, Any]:
+    """TRL's GRPOTrainer."""
+    library = rivals.needed("trl")
+    versions = {"version": library.__version__}
+    if rollouts != "transformers":
+        versions["vllm"] = rivals.needed("vllm").__version__
     from transformers import TrainerCallback
 
     parts = measure.Parts(device)
@@ -171,21 +179,26 @@ def trl(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
         steps=args.warmup + args.rival_steps,
         batch=args.rival_batch,
         checkpointing=args.checkpointing,
+        rollouts=rollouts,
         callbacks=[Timer()],
     ) as trainer:
-        generate = trainer._generate
-
-        def timed(*given: Any, **named: Any) -> Any:
-            with parts("rollout"):
-                return generate(*given, **named)
-
-        trainer._generate = timed
+        if rollouts != "transformers":
+            engine = trainer.vllm_generation
+            engine.sync_weights = parts.timed("weights", engine.sync_weights)
+        trainer._generate = parts.timed("rollout", trainer._generate)
         trainer.train()
         batch = trainer.args.per_device_train_batch_size
-    return {"version": library.__version__, "batch": batch, **parts.result(skip=args.warmup)}
+        (last,) = (row for row in trainer.state.log_history if "grad_norm" in row)
+    found = parts.result(skip=args.warmup)
+    return {**versions, "batch": batch, **found, "grad_norm": last["grad_norm"]}
 
 
-CONTESTANTS = {"ours": ours, "trl": trl}
+CONTESTANTS: dict[str, measure.Contestant] = {
+    "ours": ours,
+    "trl": functools.partial(trl, rollouts="transformers"),
+    "trl-vllm": functools.partial(trl, rollouts="vllm"),
+    "trl-vllm-uncorrected": functools.partial(trl, rollouts="vllm-uncorrected"),
+}
 
 
 def summary(args: argparse.Namespace, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -203,9 +216,7 @@ def summary(args: argparse.Namespace, results: dict[str, dict[str, Any]]) -> dic
         step_s=median["ours"]["step"],
         floor_s=floor,
         peak_gib=peak["ours"],
-        rival=args.rival,
-        rival_step_s=median.get(args.rival, {}).get("step"),
-        rival_peak_gib=peak.get(args.rival),
+        rivals={who: (median.get(who, {}).get("step"), peak[who]) for who in args.rival},
     ) | {"roofline_s": floor, "work": work.record(), "median_s": median}
 
 
@@ -218,7 +229,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--rival", choices=("trl",))
+    parser.add_argument("--rival", nargs="+", default=[], choices=[*CONTESTANTS][1:])
     parser.add_argument("--rival-steps", type=int, default=10)
     parser.add_argument("--rival-batch", type=int, help="sequences in one of its passes")
     parser.add_argument("--alone", choices=CONTESTANTS, help=argparse.SUPPRESS)

@@ -21,7 +21,7 @@ from grpo_dual.errors import NumericsError  # noqa: E402
 
 FIELDS = {
     "shape", "sequences", "step_s", "rival", "rival_step_s", "speedup", "roofline_ratio",
-    "peak_gib", "rival_peak_gib",
+    "peak_gib", "rival_peak_gib", "others",
 }  # fmt: skip
 CARD = measure.Card(bandwidth=2e12, operations=5e14)
 WORK = shapes.Work((110, 220, 350, 896), 4, 128)
@@ -71,17 +71,23 @@ def test_only_measured_cards_have_a_floor(name: str, key: str | None) -> None:
 
 def test_comparison_by_hand() -> None:
     found = measure.comparison(
-        shape="8b", sequences=16, step_s=1.5, floor_s=0.75, peak_gib=26.2, rival="trl",
-        rival_step_s=12.0, rival_peak_gib=73.3,
+        shape="8b", sequences=16, step_s=1.5, floor_s=0.75, peak_gib=26.2,
+        rivals={"trl": (12.0, 73.3), "trl-vllm": (2.1, 107.0), "fails": (None, None)},
     )  # fmt: skip
     assert set(found) == FIELDS
-    assert (found["speedup"], found["roofline_ratio"]) == (8.0, 2.0)
+    assert (found["rival"], found["speedup"], found["roofline_ratio"]) == ("trl", 8.0, 2.0)
+    assert found["others"] == [
+        {"rival": "trl-vllm", "rival_step_s": 2.1, "speedup": 1.4, "rival_peak_gib": 107.0},
+        {"rival": "fails", "rival_step_s": None, "speedup": None, "rival_peak_gib": None},
+    ]
 
 
 def test_comparison_without_rival_and_card() -> None:
     found = measure.comparison(shape="1b", sequences=4, step_s=1.0, floor_s=None, peak_gib=None)
     assert set(found) == FIELDS
-    assert {k for k, v in found.items() if v is None} == FIELDS - {"shape", "sequences", "step_s"}
+    given = {"shape", "sequences", "step_s", "others"}
+    assert {k for k, v in found.items() if v is None} == FIELDS - given
+    assert found["others"] == []
 
 
 def test_decoding_is_what_the_other_tokens_take() -> None:
@@ -126,7 +132,7 @@ def test_medians_of_a_step_and_a_rival_that_failed() -> None:
         "ours": {"seconds": {"step": [3.0, 1.0, 2.0]}, "peak_gib": {"rollout": 1.0, "step": 2.5}},
         "trl": {"failed": "out of memory (...)"},
     }
-    found = step.summary(flags(rival="trl"), results)
+    found = step.summary(flags(rival=["trl"]), results)
     assert set(found) >= FIELDS | {"work", "median_s"}
     assert (found["step_s"], found["peak_gib"], found["rival"]) == (2.0, 2.5, "trl")
     assert found["rival_step_s"] is found["speedup"] is found["rival_peak_gib"] is None
@@ -138,7 +144,7 @@ def test_fields_of_a_rollout() -> None:
         "ours": {"seconds": {"prefill": [0.05], "rollout": [1.32]}, "peak_gib": {"rollout": 20.0}},
         "transformers": {"seconds": {"prefill": [0.2], "rollout": [6.6]}, "peak_gib": {}},
     }
-    found = rollout.summary(flags(rival="transformers"), results)
+    found = rollout.summary(flags(rival=["transformers"]), results)
     assert set(found) >= FIELDS | {"ours", "transformers"}
     assert (found["step_s"], found["rival_step_s"], found["speedup"]) == (1.32, 6.6, 5.0)
     assert (found["peak_gib"], found["rival_peak_gib"]) == (20.0, None)

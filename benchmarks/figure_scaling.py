@@ -3,9 +3,8 @@
     python benchmarks/figure_scaling.py --scaling benchmarks/results/scaling.json \
         --steps benchmarks/results/step_8b_16.json --out docs/figures/scaling.png
 
-Needs the extra ``figures``. Results of ``step.py`` that had a rival are marked where their size
-lies on an axis through the base point; their prompts may be of another length, and the mark says
-so.
+Needs the extra ``figures``. Rivals in results of ``step.py`` are marked where their size lies on an
+axis through the base point; their prompts may be of another length, and the title says so.
 """
 
 import argparse
@@ -38,6 +37,12 @@ PARTS = {
 }
 MEMORY = "#56B4E9"
 RIVAL = "#E69F00"
+RIVALS = {
+    "trl": ("TRL", "*"),
+    "trl-vllm": ("TRL with vLLM", "X"),
+    "trl-vllm-uncorrected": ("TRL with vLLM, uncorrected", "P"),
+}
+"""By their names in ``step.py``: label and mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +66,8 @@ def along(scaling: Mapping[str, Any], axis: str) -> list[Mapping[str, Any]]:
     return sorted(found, key=lambda point: point[axis])
 
 
-def rival_of(result: Mapping[str, Any]) -> Rival | None:
-    """What a result of ``step.py`` says of its rival; None where there was none or it failed."""
-    if result.get("rival_step_s") is None:
-        return None
+def rivals_of(result: Mapping[str, Any]) -> list[Rival]:
+    """What a result of ``step.py`` says of its rivals; nothing of those that failed."""
     work = result["work"]
     lengths = work["prompt_lengths"]
     size = {
@@ -73,7 +76,11 @@ def rival_of(result: Mapping[str, Any]) -> Rival | None:
         "prompt_tokens": sum(lengths) / len(lengths),
         "new_tokens": work["new_tokens"],
     }
-    return Rival(result["rival"], size, result["rival_step_s"])
+    return [
+        Rival(one["rival"], size, one["rival_step_s"])
+        for one in (result, *result.get("others", ()))
+        if one["rival_step_s"] is not None
+    ]
 
 
 def marks(rivals: Sequence[Rival], base: Mapping[str, float], axis: str) -> list[Rival]:
@@ -102,7 +109,7 @@ def panel(
             textcoords="offset points", ha="center", fontsize=8,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5}, zorder=2,
         )  # fmt: skip
-    star(time, scaling, axis, rivals)
+    mark_rivals(time, scaling, axis, rivals)
     start = next((p for p in good if p[axis] == scaling["base"][axis]), None)
     if start is not None:
         x, y = start[axis], start["step_s"]
@@ -121,14 +128,14 @@ def panel(
     dress(time, memory, axis, [point[axis] for point in points])
 
 
-def star(time: Axes, scaling: Mapping[str, Any], axis: str, rivals: Sequence[Rival]) -> None:
-    """A star for every rival on the axis."""
+def mark_rivals(time: Axes, scaling: Mapping[str, Any], axis: str, rivals: Sequence[Rival]) -> None:
+    """A mark for every rival on the axis."""
     for rival in marks(rivals, scaling["base"], axis):
-        length = f"prompts of {rival.size['prompt_tokens']:.0f} tokens on average"
+        label, mark = RIVALS[rival.name]
         time.plot(
-            rival.size[axis], rival.seconds, linestyle="", marker="*", markersize=13, color=RIVAL,
-            markeredgecolor="black", markeredgewidth=0.6, zorder=5, clip_on=False,
-            label=f"{rival.name.upper()}, {length}",
+            rival.size[axis], rival.seconds, linestyle="", marker=mark, color=RIVAL,
+            markersize=13 if mark == "*" else 7, markeredgecolor="black", markeredgewidth=0.6,
+            zorder=5, clip_on=False, label=label,
         )  # fmt: skip
 
 
@@ -186,9 +193,11 @@ def draw(scaling: Mapping[str, Any], rivals: Sequence[Rival]) -> Figure:
         handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False
     )
     machine, versions = scaling["machine"], scaling["versions"]
+    lengths = sorted({round(rival.size["prompt_tokens"]) for rival in rivals})
+    shown = f"; rivals: prompts of {', '.join(map(str, lengths))} on average" if lengths else ""
     figure.suptitle(
         f"A step of the {scaling['shape']} shape on {machine['device']}, {scaling['date']}, torch "
-        f"{versions['torch']}\nOne axis at a time around {SIZE.format(**scaling['base'])}",
+        f"{versions['torch']}\nOne axis at a time around {SIZE.format(**scaling['base'])}{shown}",
         fontsize=10.5,
     )
     return figure
@@ -201,8 +210,8 @@ def main() -> None:
     parser.add_argument("--steps", type=Path, nargs="*", default=[], help="results of step.py")
     parser.add_argument("--out", type=Path, default=Path("docs/figures/scaling.png"))
     args = parser.parse_args()
-    rivals = [rival_of(json.loads(path.read_text())) for path in args.steps]
-    figure = draw(json.loads(args.scaling.read_text()), [r for r in rivals if r is not None])
+    rivals = [one for path in args.steps for one in rivals_of(json.loads(path.read_text()))]
+    figure = draw(json.loads(args.scaling.read_text()), rivals)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=150)
 

@@ -164,6 +164,10 @@ SWEEP: dict[str, Any] = {
 STEP = {
     "rival": "trl",
     "rival_step_s": 11.0,
+    "others": [
+        {"rival": "trl-vllm", "rival_step_s": 3.0},
+        {"rival": "trl-vllm-uncorrected", "rival_step_s": None},
+    ],
     "work": {"prompt_lengths": [100, 300], "k": 4, "new_tokens": 128},
 }
 
@@ -175,13 +179,18 @@ def test_an_axis_has_the_points_that_differ_from_the_base_in_nothing_else() -> N
 
 
 def test_a_rival_is_marked_where_its_size_lies_on_the_axis() -> None:
-    rival = figure_scaling.rival_of(STEP)
-    assert rival is not None
+    found = figure_scaling.rivals_of(STEP)
+    assert [(r.name, r.seconds) for r in found] == [("trl", 11.0), ("trl-vllm", 3.0)]
     # Two prompts of 200 tokens on average; the base has four, so only their axis holds it.
-    assert rival.size == {"k": 4, "prompts": 2, "prompt_tokens": 200, "new_tokens": 128}
-    found = [a for a in figure_scaling.LABELS if figure_scaling.marks([rival], SWEEP["base"], a)]
-    assert found == ["prompts"]
-    assert figure_scaling.rival_of({"rival": "trl", "rival_step_s": None}) is None
+    size = {"k": 4, "prompts": 2, "prompt_tokens": 200, "new_tokens": 128}
+    assert all(r.size == size for r in found)
+    on = [a for a in figure_scaling.LABELS if figure_scaling.marks(found, SWEEP["base"], a)]
+    assert on == ["prompts"]
+    figure = figure_scaling.draw(SWEEP, found)
+    lines = [line for axes in figure.axes[::2] for line in axes.lines]
+    (mark,) = [line for line in lines if line.get_label() == "TRL with vLLM"]
+    assert figure.get_suptitle().endswith("rivals: prompts of 200 on average")
+    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([2], [3.0])
 
 
 def test_the_figure_shows_what_was_measured(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def draw(scaling: Mapping[str, Any], rivals: Sequence[Rival]) -> Figure:
     )
     machine, versions = scaling["machine"], scaling["versions"]
     lengths = sorted({round(rival.size["prompt_tokens"]) for rival in rivals})
-    shown = f"; rivals: prompts of {', '.join(map(str, lengths))} on average" if lengths else ""
+    shown = f"; rivals: of {', '.join(map(str, lengths))} tokens on average" if lengths else ""
     figure.suptitle(
         f"A step of the {scaling['shape']} shape on {machine['device']}, {scaling['date']}, torch "
         f"{versions['torch']}\nOne axis at a time around {SIZE.format(**scaling['base'])}{shown}",

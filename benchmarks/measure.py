@@ -24,7 +24,8 @@ import torch
 import shapes
 from grpo_dual.errors import NumericsError
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 Contestant = Callable[[argparse.Namespace, torch.device], dict[str, Any]]
 BYTES = 2
 """Of a weight, in bf16."""
@@ -40,6 +41,8 @@ class Card:
     """bf16 operations a second that a large product did."""
 
 
+ENVIRONMENT = ("CUDA_", "PYTORCH_", "TORCH", "TRITON_", "VLLM_")
+"""What the variables begin with that change a measurement."""
 CARDS = {"H200": Card(4.25e12, 770e12), "H100": Card(3.0e12, 770e12)}
 
 
@@ -75,6 +78,9 @@ def pass_floor(weights: int, tokens: int, on: Card) -> float:
 
 def step_floor(weights: int, packed_tokens: int, new_tokens: int, on: Card) -> float:
     """Seconds that no step can beat: rollouts, a reference pass, and forward and backward.
+
+    The output head is counted for every packed token; it is needed where a completion is predicted,
+    which is 1 % less for an 8B shape.
 
     Args:
         weights: Weights that a token passes.
@@ -179,7 +185,7 @@ def comparison(
 
 
 def origin() -> dict[str, Any]:
-    """Command, date, machine and versions."""
+    """Command, environment, date, machine and versions."""
     import peft
     import transformers
 
@@ -188,6 +194,7 @@ def origin() -> dict[str, Any]:
     name = script.relative_to(shapes.ROOT) if script.is_relative_to(shapes.ROOT) else script.name
     return {
         "command": shlex.join(["python", str(name), *sys.argv[1:]]),
+        "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(ENVIRONMENT)},
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {
             "device": torch.cuda.get_device_name() if cuda else platform.machine(),

@@ -6,7 +6,8 @@ Transformers or with vLLM in the same process ("colocate").
 
 import contextlib
 import functools
-import importlib
+import importlib.metadata
+import importlib.util
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,18 +27,20 @@ Rollouts = Literal["transformers", "vllm", "vllm-uncorrected"]
 PIP = {"trl": 'pip install "grpo-dual[rivals]"', "vllm": 'pip install "trl[vllm]"'}
 
 
-def needed(package: str) -> Any:
-    """A rival's package.
+def require(*packages: str) -> None:
+    """Are a rival's packages installed?
 
     Raises:
-        SystemExit: It is not installed; with the command to type.
+        SystemExit: One is not; with the command to type.
     """
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise
-        sys.exit(f"{package} is not installed: {PIP[package]}")
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            sys.exit(f"{package} is not installed: {PIP[package]}")
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Of installed packages."""
+    return {package: importlib.metadata.version(package) for package in packages}
 
 
 @contextlib.contextmanager
@@ -61,13 +64,14 @@ def trl_trainer(
         work: Prompts, completions, sampling.
         device: Where.
         steps: That it trains.
-        batch: Sequences in one of its passes; None: all.
+        batch: Sequences in one of its passes, which divides theirs; None: all.
         checkpointing: Of activations.
         rollouts: What it draws with.
         callbacks: Of Transformers' trainer.
     """
-    trl = needed("trl")
+    require("trl")
     import datasets
+    import trl
     from peft import LoraConfig as PeftLoraConfig
 
     vocabulary = shapes.SHAPES[shape]["vocab_size"]
@@ -81,14 +85,19 @@ def trl_trainer(
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as while_made:
         if rollouts != "transformers":
             save_without_weights(model, tokenizer, Path(folder))
-            while_made.enter_context(_vllm_without_weights())
+            while_made.enter_context(vllm_without_weights())
         trainer = trl.GRPOTrainer(
             model=model,
             reward_funcs=lambda completions, **_: torch.rand(
                 len(completions), generator=random
             ).tolist(),
             args=trl.GRPOConfig(
-                **settings(work, device, folder, steps, batch, checkpointing, rollouts)
+                output_dir=folder,
+                use_cpu=device.type == "cpu",
+                bf16=device.type == "cuda",
+                **settings(
+                    work, steps=steps, batch=batch, checkpointing=checkpointing, rollouts=rollouts
+                ),
             ),
             train_dataset=datasets.Dataset(
                 # With a fingerprint of its own: datasets 5.2 cannot hash a table of pyarrow 26.
@@ -123,35 +132,38 @@ def save_without_weights(model: Any, tokenizer: Any, folder: Path) -> None:
     model.name_or_path = str(folder)
 
 
-def _vllm_without_weights() -> Any:
-    vllm = needed("vllm")
+def vllm_without_weights() -> contextlib.AbstractContextManager[Any]:
+    """While it lasts, TRL makes its vLLM without reading weights."""
+    require("vllm")
+    import vllm
+
     llm = functools.partial(vllm.LLM, load_format="dummy")
     return mock.patch("trl.generation.vllm_generation.LLM", llm)
 
 
 def settings(
-    work: shapes.Work,
-    device: torch.device,
-    folder: str,
-    steps: int,
-    batch: int | None,
-    checkpointing: bool,
-    rollouts: Rollouts,
+    work: shapes.Work, *, steps: int, batch: int | None, checkpointing: bool, rollouts: Rollouts
 ) -> dict[str, Any]:
-    """Of TRL's ``GRPOConfig``; the arguments are those of :func:`trl_trainer`."""
-    once = min(batch or work.sequences, work.sequences)
+    """Of TRL's ``GRPOConfig``: its defaults but for what ours is given too.
+
+    That is the reference pass (TRL's default is none), no shuffling, and checkpointing as asked
+    (TRL's default is on). The arguments are those of :func:`trl_trainer`.
+
+    Raises:
+        SystemExit: The batch does not divide the sequences.
+    """
+    in_a_pass = min(batch or work.sequences, work.sequences)
+    if work.sequences % in_a_pass:
+        sys.exit(f"passes of {in_a_pass} sequences do not divide {work.sequences}: --rival-batch")
     return dict(
-        output_dir=folder,
-        per_device_train_batch_size=once,
-        gradient_accumulation_steps=work.sequences // once,
+        per_device_train_batch_size=in_a_pass,
+        gradient_accumulation_steps=work.sequences // in_a_pass,
         num_generations=work.k,
         max_completion_length=work.new_tokens,
         max_steps=steps,
         num_train_epochs=10**6,
         learning_rate=1e-5,
         beta=0.02,
-        bf16=device.type == "cuda",
-        use_cpu=device.type == "cpu",
         gradient_checkpointing=checkpointing,
         logging_steps=steps,
         save_strategy="no",

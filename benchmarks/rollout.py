@@ -112,9 +112,8 @@ class _Measured(Exception):
 
 def trl(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """The rollouts of a trainer that is in its first step, which is not finished."""
-    library = rivals.needed("trl")
     work = shapes.Work.of(args, args.sampling)
-    found: dict[str, Any] = {"version": library.__version__}
+    found: dict[str, Any] = {"versions": rivals.versions("trl")}
     with rivals.trl_trainer(args.shape, work, device, steps=1) as trainer:
         generate = trainer._generate
         end = [shapes.never(shapes.SHAPES[args.shape]["vocab_size"])]
@@ -199,8 +198,10 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run both, or one alone."""
+    """Run all, or one alone."""
     args = parse()
+    if "trl" in args.rival and not args.alone:
+        rivals.require("trl")
     measure.compete(__file__, args, CONTESTANTS, summary)
 
 

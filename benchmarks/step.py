@@ -154,10 +154,6 @@ def trl(
     args: argparse.Namespace, device: torch.device, *, rollouts: rivals.Rollouts
 ) -> dict[str, Any]:
     """TRL's GRPOTrainer."""
-    library = rivals.needed("trl")
-    versions = {"version": library.__version__}
-    if rollouts != "transformers":
-        versions["vllm"] = rivals.needed("vllm").__version__
     from transformers import TrainerCallback
 
     parts = measure.Parts(device)
@@ -188,9 +184,15 @@ def trl(
         trainer._generate = parts.timed("rollout", trainer._generate)
         trainer.train()
         batch = trainer.args.per_device_train_batch_size
-        (last,) = (row for row in trainer.state.log_history if "grad_norm" in row)
-    found = parts.result(skip=args.warmup)
-    return {**versions, "batch": batch, **found, "grad_norm": last["grad_norm"]}
+        (logged,) = (row for row in trainer.state.log_history if "grad_norm" in row)
+    packages = ("trl",) if rollouts == "transformers" else ("trl", "vllm")
+    return {
+        "versions": rivals.versions(*packages),
+        "batch": batch,
+        **parts.result(skip=args.warmup),
+        "grad_norm": logged["grad_norm"],
+        "logged": logged,
+    }
 
 
 CONTESTANTS: dict[str, measure.Contestant] = {
@@ -237,8 +239,12 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run both, or one alone."""
+    """Run all, or one alone."""
     args = parse()
+    if args.rival and not args.alone:
+        rivals.require("trl")
+        if any("vllm" in rival for rival in args.rival):
+            rivals.require("vllm")
     measure.compete(__file__, args, CONTESTANTS, summary)
 
 

@@ -452,7 +452,9 @@ def main() -> int:
     parser.add_argument("--model", help="instead of the configuration's")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    result: dict[str, Any] = measure.origin() | {"shape": args.shape}
+    result: dict[str, Any] = measure.origin()
+    if args.config is None:
+        result["shape"] = args.shape
     if args.config is not None:
         result["run"], good = of_run(args)
     elif args.nf4:

@@ -131,11 +131,15 @@ def test_medians_of_a_step_and_a_rival_that_failed() -> None:
     results: dict[str, dict[str, Any]] = {
         "ours": {"seconds": {"step": [3.0, 1.0, 2.0]}, "peak_gib": {"rollout": 1.0, "step": 2.5}},
         "trl": {"failed": "out of memory (...)"},
+        "trl-vllm": {"seconds": {"step": [6.0, 9.0]}, "peak_gib": {"step": 7.0, "rollout": 5.0}},
     }
-    found = step.summary(flags(rival=["trl"]), results)
+    found = step.summary(flags(rival=["trl", "trl-vllm"]), results)
     assert set(found) >= FIELDS | {"work", "median_s"}
     assert (found["step_s"], found["peak_gib"], found["rival"]) == (2.0, 2.5, "trl")
     assert found["rival_step_s"] is found["speedup"] is found["rival_peak_gib"] is None
+    assert found["others"] == [
+        {"rival": "trl-vllm", "rival_step_s": 7.5, "speedup": 3.75, "rival_peak_gib": 7.0}
+    ]
     assert found["work"]["prompt_lengths"] == [110, 220, 350, 896]
 
 
@@ -196,10 +200,13 @@ def test_other_errors_are_not_swallowed() -> None:
 
 def test_a_result_names_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [str(ROOT / "benchmarks" / "step.py"), "--shape", "8b"])
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     found = measure.origin()
+    assert found["environment"]["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    assert "PATH" not in found["environment"]
     assert found["command"] == "python benchmarks/step.py --shape 8b"
     assert found["versions"]["torch"] == torch.__version__
-    assert set(found) == {"command", "date", "machine", "versions"}
+    assert set(found) == {"command", "environment", "date", "machine", "versions"}
 
 
 def test_writing_replaces_whole_files_and_makes_folders(tmp_path: Path) -> None:

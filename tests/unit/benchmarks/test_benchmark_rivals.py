@@ -1,7 +1,12 @@
 """What a rival is given: a model's folder without weights, the settings, the command to install."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +18,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 import measure  # noqa: E402
 import rivals  # noqa: E402
 import shapes  # noqa: E402
+import step  # noqa: E402
 
 CPU = torch.device("cpu")
 WORK = shapes.Work((5, 9), 4, 3)
@@ -35,7 +41,7 @@ def test_a_folder_without_weights_is_a_checkpoint_but_for_them(tmp_path: Path) -
     [("transformers", False, True), ("vllm", True, True), ("vllm-uncorrected", True, False)],
 )
 def test_settings_of_a_rival(rollouts: rivals.Rollouts, vllm: bool, corrected: bool) -> None:
-    found = rivals.settings(WORK, CPU, "out", 12, 4, False, rollouts)
+    found = rivals.settings(WORK, steps=12, batch=4, checkpointing=False, rollouts=rollouts)
     assert found["use_vllm"] is vllm
     assert found["vllm_importance_sampling_correction"] is corrected
     # 2 prompts x 4 completions in passes of 4: two, of one step.
@@ -43,25 +49,79 @@ def test_settings_of_a_rival(rollouts: rivals.Rollouts, vllm: bool, corrected: b
     assert found["logging_steps"] == found["max_steps"] == 12
 
 
+def test_a_rival_is_not_given_fewer_sequences() -> None:
+    with pytest.raises(SystemExit, match="passes of 3 sequences do not divide 8: --rival-batch"):
+        rivals.settings(WORK, steps=1, batch=3, checkpointing=False, rollouts="transformers")
+
+
 @pytest.mark.parametrize(
-    ("package", "extra"), [("trl", "grpo-dual[rivals]"), ("vllm", "trl[vllm]")]
+    ("rival", "package", "extra"),
+    [("trl", "trl", "grpo-dual[rivals]"), ("trl-vllm", "vllm", "trl[vllm]")],
 )
-def test_a_rival_that_is_not_installed_names_the_command(
-    monkeypatch: pytest.MonkeyPatch, package: str, extra: str
+def test_a_rival_that_is_not_installed_is_missed_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, rival: str, package: str, extra: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(SystemExit, match=f'{package} is not installed: pip install "') as caught:
-        rivals.needed(package)
-    assert extra in str(caught.value)
+    for name in ("trl", "vllm"):
+        module = ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, None if name == package else module)
+    monkeypatch.setattr(sys, "argv", ["step.py", "--rival", rival])
+    monkeypatch.setattr(measure, "alone", lambda *_: pytest.fail("something ran"))
+    with pytest.raises(SystemExit) as caught:
+        step.main()
+    assert caught.value.code == f'{package} is not installed: pip install "{extra}"'
 
 
-def test_what_a_rival_lacks_itself_is_not_taken_for_the_rival(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "broken_rival.py").write_text("import nothing_of_this_name\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModuleNotFoundError, match="nothing_of_this_name"):
-        rivals.needed("broken_rival")
+def test_vllm_is_made_without_reading_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    vllm, trl = ModuleType("vllm"), ModuleType("trl")
+    vllm.__spec__ = ModuleSpec("vllm", None)
+    vllm.LLM = dict  # type: ignore[attr-defined]
+    generation, theirs = ModuleType("trl.generation"), ModuleType("trl.generation.vllm_generation")
+    trl.generation, generation.vllm_generation = generation, theirs  # type: ignore[attr-defined]
+    theirs.LLM = dict  # type: ignore[attr-defined]
+    for module in (vllm, trl, generation, theirs):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    with rivals.vllm_without_weights():
+        assert theirs.LLM(seed=1) == {"seed": 1, "load_format": "dummy"}  # type: ignore[attr-defined]
+    assert theirs.LLM is dict  # type: ignore[attr-defined]
+
+
+class Trainer:
+    """Calls what TRL's calls, in its order."""
+
+    def __init__(self, callbacks: list[Any], steps: int) -> None:
+        self.callbacks, self.steps = callbacks, steps
+        self.args = SimpleNamespace(per_device_train_batch_size=4)
+        self.state = SimpleNamespace(log_history=[{"grad_norm": 0.5, "loss": 0.0}, {"train": 1}])
+        self.vllm_generation = SimpleNamespace(sync_weights=lambda: None)
+
+    def _generate(self) -> None:
+        self.vllm_generation.sync_weights()
+
+    def train(self) -> None:
+        for _ in range(self.steps):
+            for callback in self.callbacks:
+                callback.on_step_begin()
+            self._generate()
+            for callback in self.callbacks:
+                callback.on_step_end()
+
+
+def test_a_rivals_first_steps_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def made(*_: Any, steps: int, callbacks: list[Any], **__: Any) -> Iterator[Trainer]:
+        yield Trainer(callbacks, steps)
+
+    monkeypatch.setattr(rivals, "trl_trainer", made)
+    monkeypatch.setattr(rivals, "versions", lambda *packages: dict.fromkeys(packages, "0"))
+    monkeypatch.setattr(sys, "argv", ["step.py", "--warmup", "2", "--rival-steps", "3"])
+    found = step.CONTESTANTS["trl-vllm"](step.parse(), CPU)
+    counts = {name: len(values) for name, values in found["seconds"].items()}
+    assert counts == {"step": 3, "rollout": 3, "weights": 3}
+    inside = zip(*(found["seconds"][n] for n in ("weights", "rollout", "step")), strict=True)
+    assert all(weights < rollout < whole for weights, rollout, whole in inside)
+    assert (found["grad_norm"], found["logged"]["loss"], found["batch"]) == (0.5, 0.0, 4)
+    assert found["versions"] == {"trl": "0", "vllm": "0"}
 
 
 def test_a_timed_call_is_the_same_call() -> None:

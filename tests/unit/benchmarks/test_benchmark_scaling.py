@@ -189,7 +189,7 @@ def test_a_rival_is_marked_where_its_size_lies_on_the_axis() -> None:
     figure = figure_scaling.draw(SWEEP, found)
     lines = [line for axes in figure.axes[::2] for line in axes.lines]
     (mark,) = [line for line in lines if line.get_label() == "TRL with vLLM"]
-    assert figure.get_suptitle().endswith("rivals: prompts of 200 on average")
+    assert figure.get_suptitle().endswith("rivals: of 200 tokens on average")
     assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([2], [3.0])
 
 

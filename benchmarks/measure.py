@@ -29,6 +29,8 @@ R = TypeVar("R")
 Contestant = Callable[[argparse.Namespace, torch.device], dict[str, Any]]
 BYTES = 2
 """Of a weight, in bf16."""
+ENVIRONMENT = ("CUDA_", "PYTORCH_", "TORCH", "TRITON_", "VLLM_")
+"""What the names of variables begin with that change a measurement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,6 @@ class Card:
     """bf16 operations a second that a large product did."""
 
 
-ENVIRONMENT = ("CUDA_", "PYTORCH_", "TORCH", "TRITON_", "VLLM_")
-"""What the variables begin with that change a measurement."""
 CARDS = {"H200": Card(4.25e12, 770e12), "H100": Card(3.0e12, 770e12)}
 
 

@@ -10,7 +10,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
@@ -22,29 +22,36 @@ from grpo_dual.config.schema import LoraConfig
 from grpo_dual.model.loading import attach_lora
 
 NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
-Rollouts = Literal["transformers", "vllm", "vllm-uncorrected"]
-"""What TRL draws with; its correction of vLLM's log-probs, which is its default, left on or off."""
+Trl = Literal["trl", "trl-vllm", "trl-vllm-uncorrected"]
+"""TRL with its transformers rollouts, or with vLLM's, whose log-probs it corrects by default."""
+PACKAGES: dict[Trl, tuple[str, ...]] = {
+    "trl": ("trl",),
+    "trl-vllm": ("trl", "vllm"),
+    "trl-vllm-uncorrected": ("trl", "vllm"),
+}
 PIP = {"trl": 'pip install "grpo-dual[rivals]"', "vllm": 'pip install "trl[vllm]"'}
 
 
-def require(*packages: str) -> None:
-    """Are a rival's packages installed?
+def require(names: Collection[str]) -> None:
+    """Are the packages of these contestants installed? To be asked before anything runs.
 
     Raises:
         SystemExit: One is not; with the command to type.
     """
-    for package in packages:
+    wanted = [package for rival in PACKAGES if rival in names for package in PACKAGES[rival]]
+    for package in wanted:
         if importlib.util.find_spec(package) is None:
             sys.exit(f"{package} is not installed: {PIP[package]}")
 
 
-def versions(*packages: str) -> dict[str, str]:
-    """Of installed packages."""
-    return {package: importlib.metadata.version(package) for package in packages}
+def versions(rival: Trl) -> dict[str, str]:
+    """Of its packages."""
+    return {package: importlib.metadata.version(package) for package in PACKAGES[rival]}
 
 
 @contextlib.contextmanager
 def trl_trainer(
+    rival: Trl,
     shape: str,
     work: shapes.Work,
     device: torch.device,
@@ -52,7 +59,6 @@ def trl_trainer(
     steps: int,
     batch: int | None = None,
     checkpointing: bool = False,
-    rollouts: Rollouts = "transformers",
     callbacks: Sequence[Any] = (),
 ) -> Iterator[Any]:
     """TRL's GRPOTrainer, in a folder that goes with it.
@@ -60,16 +66,15 @@ def trl_trainer(
     vLLM gets a folder without weights: TRL sends it all of them before the first rollout.
 
     Args:
+        rival: What it draws with.
         shape: Of the model.
         work: Prompts, completions, sampling.
         device: Where.
         steps: That it trains.
         batch: Sequences in one of its passes, which divides theirs; None: all.
         checkpointing: Of activations.
-        rollouts: What it draws with.
         callbacks: Of Transformers' trainer.
     """
-    require("trl")
     import datasets
     import trl
     from peft import LoraConfig as PeftLoraConfig
@@ -83,7 +88,7 @@ def trl_trainer(
     random = torch.Generator().manual_seed(0)
     model = shapes.model(shape, device)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as while_made:
-        if rollouts != "transformers":
+        if rival != "trl":
             save_without_weights(model, tokenizer, Path(folder))
             while_made.enter_context(vllm_without_weights())
         trainer = trl.GRPOTrainer(
@@ -95,9 +100,7 @@ def trl_trainer(
                 output_dir=folder,
                 use_cpu=device.type == "cpu",
                 bf16=device.type == "cuda",
-                **settings(
-                    work, steps=steps, batch=batch, checkpointing=checkpointing, rollouts=rollouts
-                ),
+                **settings(rival, work, steps=steps, batch=batch, checkpointing=checkpointing),
             ),
             train_dataset=datasets.Dataset(
                 # With a fingerprint of its own: datasets 5.2 cannot hash a table of pyarrow 26.
@@ -134,7 +137,6 @@ def save_without_weights(model: Any, tokenizer: Any, folder: Path) -> None:
 
 def vllm_without_weights() -> contextlib.AbstractContextManager[Any]:
     """While it lasts, TRL makes its vLLM without reading weights."""
-    require("vllm")
     import vllm
 
     llm = functools.partial(vllm.LLM, load_format="dummy")
@@ -142,7 +144,7 @@ def vllm_without_weights() -> contextlib.AbstractContextManager[Any]:
 
 
 def settings(
-    work: shapes.Work, *, steps: int, batch: int | None, checkpointing: bool, rollouts: Rollouts
+    rival: Trl, work: shapes.Work, *, steps: int, batch: int | None, checkpointing: bool
 ) -> dict[str, Any]:
     """Of TRL's ``GRPOConfig``: its defaults but for what ours is given too.
 
@@ -169,8 +171,8 @@ def settings(
         save_strategy="no",
         report_to="none",
         shuffle_dataset=False,
-        use_vllm=rollouts != "transformers",
-        vllm_importance_sampling_correction=rollouts != "vllm-uncorrected",
+        use_vllm=rival != "trl",
+        vllm_importance_sampling_correction=rival != "trl-vllm-uncorrected",
         **NEUTRAL | shapes.SAMPLINGS[work.sampling],
     )
 

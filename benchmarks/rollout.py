@@ -114,7 +114,7 @@ def trl(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """The rollouts of a trainer that is in its first step, which is not finished."""
     work = shapes.Work.of(args, args.sampling)
     found: dict[str, Any] = {"versions": rivals.versions("trl")}
-    with rivals.trl_trainer(args.shape, work, device, steps=1) as trainer:
+    with rivals.trl_trainer("trl", args.shape, work, device, steps=1) as trainer:
         generate = trainer._generate
         end = [shapes.never(shapes.SHAPES[args.shape]["vocab_size"])]
         trainer.eos_token_ids = end
@@ -200,8 +200,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Run all, or one alone."""
     args = parse()
-    if "trl" in args.rival and not args.alone:
-        rivals.require("trl")
+    rivals.require(args.rival)
     measure.compete(__file__, args, CONTESTANTS, summary)
 
 

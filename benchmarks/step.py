@@ -150,9 +150,7 @@ def ours(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     }
 
 
-def trl(
-    args: argparse.Namespace, device: torch.device, *, rollouts: rivals.Rollouts
-) -> dict[str, Any]:
+def trl(rival: rivals.Trl, args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """TRL's GRPOTrainer."""
     from transformers import TrainerCallback
 
@@ -169,25 +167,24 @@ def trl(
             self.now.__exit__(None, None, None)
 
     with rivals.trl_trainer(
+        rival,
         args.shape,
         shapes.Work.of(args, args.sampling),
         device,
         steps=args.warmup + args.rival_steps,
         batch=args.rival_batch,
         checkpointing=args.checkpointing,
-        rollouts=rollouts,
         callbacks=[Timer()],
     ) as trainer:
-        if rollouts != "transformers":
+        if rival != "trl":
             engine = trainer.vllm_generation
             engine.sync_weights = parts.timed("weights", engine.sync_weights)
         trainer._generate = parts.timed("rollout", trainer._generate)
         trainer.train()
         batch = trainer.args.per_device_train_batch_size
         (logged,) = (row for row in trainer.state.log_history if "grad_norm" in row)
-    packages = ("trl",) if rollouts == "transformers" else ("trl", "vllm")
     return {
-        "versions": rivals.versions(*packages),
+        "versions": rivals.versions(rival),
         "batch": batch,
         **parts.result(skip=args.warmup),
         "grad_norm": logged["grad_norm"],
@@ -197,9 +194,7 @@ def trl(
 
 CONTESTANTS: dict[str, measure.Contestant] = {
     "ours": ours,
-    "trl": functools.partial(trl, rollouts="transformers"),
-    "trl-vllm": functools.partial(trl, rollouts="vllm"),
-    "trl-vllm-uncorrected": functools.partial(trl, rollouts="vllm-uncorrected"),
+    **{rival: functools.partial(trl, rival) for rival in rivals.PACKAGES},
 }
 
 
@@ -231,7 +226,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--rival", nargs="+", default=[], choices=[*CONTESTANTS][1:])
+    parser.add_argument("--rival", nargs="+", default=[], choices=rivals.PACKAGES)
     parser.add_argument("--rival-steps", type=int, default=10)
     parser.add_argument("--rival-batch", type=int, help="sequences in one of its passes")
     parser.add_argument("--alone", choices=CONTESTANTS, help=argparse.SUPPRESS)
@@ -241,10 +236,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Run all, or one alone."""
     args = parse()
-    if args.rival and not args.alone:
-        rivals.require("trl")
-        if any("vllm" in rival for rival in args.rival):
-            rivals.require("vllm")
+    rivals.require(args.rival)
     measure.compete(__file__, args, CONTESTANTS, summary)
 
 

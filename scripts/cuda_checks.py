@@ -453,13 +453,13 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     result: dict[str, Any] = measure.origin()
-    if args.config is None:
-        result["shape"] = args.shape
     if args.config is not None:
         result["run"], good = of_run(args)
     elif args.nf4:
+        result["shape"] = args.shape
         result["4 bit"], good = nf4(args)
     else:
+        result["shape"] = args.shape
         good = all_but_nf4(args, result)
     result["bounds"] = BOUNDS
     print(json.dumps(result, indent=1))

@@ -33,15 +33,15 @@ def test_a_folder_without_weights_is_a_checkpoint_but_for_them(tmp_path: Path) -
     assert config.num_hidden_layers == model.config.num_hidden_layers
     assert AutoTokenizer.from_pretrained(tmp_path)("t7 t2047").input_ids == [7, 2047]
     assert model.name_or_path == str(tmp_path)
-    assert not [*tmp_path.glob("*.safetensors")]
+    assert not {*tmp_path.rglob("*.safetensors"), *tmp_path.rglob("*.bin")}
 
 
 @pytest.mark.parametrize(
-    ("rollouts", "vllm", "corrected"),
-    [("transformers", False, True), ("vllm", True, True), ("vllm-uncorrected", True, False)],
+    ("rival", "vllm", "corrected"),
+    [("trl", False, True), ("trl-vllm", True, True), ("trl-vllm-uncorrected", True, False)],
 )
-def test_settings_of_a_rival(rollouts: rivals.Rollouts, vllm: bool, corrected: bool) -> None:
-    found = rivals.settings(WORK, steps=12, batch=4, checkpointing=False, rollouts=rollouts)
+def test_settings_of_a_rival(rival: rivals.Trl, vllm: bool, corrected: bool) -> None:
+    found = rivals.settings(rival, WORK, steps=12, batch=4, checkpointing=False)
     assert found["use_vllm"] is vllm
     assert found["vllm_importance_sampling_correction"] is corrected
     # 2 prompts x 4 completions in passes of 4: two, of one step.
@@ -51,7 +51,7 @@ def test_settings_of_a_rival(rollouts: rivals.Rollouts, vllm: bool, corrected: b
 
 def test_a_rival_is_not_given_fewer_sequences() -> None:
     with pytest.raises(SystemExit, match="passes of 3 sequences do not divide 8: --rival-batch"):
-        rivals.settings(WORK, steps=1, batch=3, checkpointing=False, rollouts="transformers")
+        rivals.settings("trl", WORK, steps=1, batch=3, checkpointing=False)
 
 
 @pytest.mark.parametrize(
@@ -109,11 +109,12 @@ class Trainer:
 
 def test_a_rivals_first_steps_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextlib.contextmanager
-    def made(*_: Any, steps: int, callbacks: list[Any], **__: Any) -> Iterator[Trainer]:
+    def made(rival: str, *_: Any, steps: int, callbacks: list[Any], **__: Any) -> Iterator[Trainer]:
+        assert rival == "trl-vllm"
         yield Trainer(callbacks, steps)
 
     monkeypatch.setattr(rivals, "trl_trainer", made)
-    monkeypatch.setattr(rivals, "versions", lambda *packages: dict.fromkeys(packages, "0"))
+    monkeypatch.setattr(rivals, "versions", lambda rival: {rival: "0"})
     monkeypatch.setattr(sys, "argv", ["step.py", "--warmup", "2", "--rival-steps", "3"])
     found = step.CONTESTANTS["trl-vllm"](step.parse(), CPU)
     counts = {name: len(values) for name, values in found["seconds"].items()}
@@ -121,7 +122,7 @@ def test_a_rivals_first_steps_are_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     inside = zip(*(found["seconds"][n] for n in ("weights", "rollout", "step")), strict=True)
     assert all(weights < rollout < whole for weights, rollout, whole in inside)
     assert (found["grad_norm"], found["logged"]["loss"], found["batch"]) == (0.5, 0.0, 4)
-    assert found["versions"] == {"trl": "0", "vllm": "0"}
+    assert found["versions"] == {"trl-vllm": "0"}
 
 
 def test_a_timed_call_is_the_same_call() -> None:

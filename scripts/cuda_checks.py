@@ -76,17 +76,20 @@ def kernels() -> dict[str, float]:
 
     torch.manual_seed(0)
     make = lambda *shape: torch.randn(*shape, device=CUDA)  # noqa: E731
-    x, w, g = make(33, 4096), make(4096), make(33, 4096)
-    wide = x.clone().requires_grad_()
-    y = w * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-5))
-    y.backward(g)
-    low = [t.bfloat16() for t in (x, w, g)]
-    found, root = own.norm_forward(low[0], low[1], 1e-5)
-    assert wide.grad is not None
-    result = {
-        "norm": relative(found, y.detach()),
-        "norm backward": relative(own.norm_backward(low[2], low[0], low[1], root), wide.grad),
-    }
+    x, branch, g, past = (make(33, 4096) for _ in range(4))
+    w = make(4096)
+    branch, w, g = (t.bfloat16() for t in (branch, w, g))
+    result: dict[str, float] = {}
+    for name, added in (("norm", None), ("sum and norm", branch)):
+        total = (x if added is None else x + added).requires_grad_()
+        y = w.float() * (total * torch.rsqrt(total.pow(2).mean(-1, keepdim=True) + 1e-5))
+        (grad,) = torch.autograd.grad((y, total), total, (g.float(), past))
+        found = own.norm_forward(x, added, w, 1e-5)
+        back, low = own.norm_backward(g, past, found.kept, w, found.root, added=added is not None)
+        assert relative(found.total, total.detach()) < 1e-7, "the stream is fp32"
+        result |= {name: relative(found.y, y.detach()), f"{name} backward": relative(back, grad)}
+        if low is not None:
+            result["branch backward"] = relative(low, grad)
     both, g = make(33, 2 * 14336).requires_grad_(), make(33, 14336)
     gate, up = both.chunk(2, -1)
     y = torch.nn.functional.silu(gate) * up

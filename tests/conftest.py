@@ -9,6 +9,12 @@ import pytest
 # pytest-xdist would take each other's cores. What a variable already says is kept.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import torch
+
+if not torch.cuda.is_available():
+    # Before anything imports Triton, so that its kernels run here, too (test_kernels.py).
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -94,7 +94,7 @@ FAMILY: dict[str, tuple[type, type]] = {
 }
 
 
-def family_policy(name: str, *, dtype: torch.dtype, config: ModelConfig) -> Policy:
+def family_policy(name: str, *, dtype: torch.dtype, config: ModelConfig, layers: int = 2) -> Policy:
     """A policy on a tiny model of one of the families; biases and norms are random too."""
     torch.manual_seed(1)
     kind, model = FAMILY[name]
@@ -103,7 +103,7 @@ def family_policy(name: str, *, dtype: torch.dtype, config: ModelConfig) -> Poli
             vocab_size=VOCABULARY,
             hidden_size=32,
             intermediate_size=48,
-            num_hidden_layers=2,
+            num_hidden_layers=layers,
             num_attention_heads=4,
             num_key_value_heads=2,
             head_dim=8,

@@ -1,9 +1,11 @@
 # pyright: basic, reportIndexIssue=false, reportCallIssue=false, reportArgumentType=false
 """Triton kernels of the training pass on a flat row: what stands between the matrix products.
 
-One program a row (norm, rotation) or a block (the gated unit); fp32 inside, rounded where
-Transformers rounds. No atomics, so the same input gives the same bits.
+One program a row (norm, rotation) or a block (the gated unit); fp32 inside, rounded once. The
+residual stream is fp32. No atomics, so the same input gives the same bits.
 """
+
+from typing import NamedTuple
 
 import torch
 import triton  # pyright: ignore[reportMissingImports]
@@ -14,31 +16,53 @@ _BLOCK = 1024
 
 
 @triton.jit
-def rms_forward(x_ptr, w_ptr, y_ptr, root_ptr, N, eps, B: tl.constexpr):
-    """Y = w (x / rms(x)); ``root``: 1 / rms(x)."""
+def rms_forward(
+    x_ptr, branch_ptr, w_ptr, sum_ptr, y_ptr, kept_ptr, root_ptr, N, eps,
+    ADDS: tl.constexpr, B: tl.constexpr,
+):  # fmt: skip
+    """Sum = x + branch; y = w (sum / rms(sum)); ``kept``: sum / rms(sum); ``root``: 1 / rms(sum).
+
+    Without ADDS the sum is x, and not written.
+    """
     row = tl.program_id(0).to(tl.int64)
     cols = tl.arange(0, B)
     inside = cols < N
-    x = tl.load(x_ptr + row * N + cols, mask=inside, other=0.0).to(tl.float32)
+    at = row * N + cols
+    x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    if ADDS:
+        x += tl.load(branch_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        tl.store(sum_ptr + at, x, mask=inside)
     root = tl.rsqrt(tl.sum(x * x, 0) / N + eps)
-    w = tl.load(w_ptr + cols, mask=inside, other=0.0)
-    normed = (x * root).to(y_ptr.dtype.element_ty)
-    tl.store(y_ptr + row * N + cols, normed * w, mask=inside)
+    w = tl.load(w_ptr + cols, mask=inside, other=0.0).to(tl.float32)
+    kind = y_ptr.dtype.element_ty
+    tl.store(y_ptr + at, (x * root * w).to(kind), mask=inside)
+    tl.store(kept_ptr + at, (x * root).to(kind), mask=inside)
     tl.store(root_ptr + row, root)
 
 
 @triton.jit
-def rms_backward(g_ptr, x_ptr, w_ptr, root_ptr, out_ptr, N, B: tl.constexpr):
-    """Gradient of x: root (g w - x^ mean(g w x^)), x^ = x root; w is frozen."""
+def rms_backward(
+    g_ptr, past_ptr, kept_ptr, w_ptr, root_ptr, out_ptr, low_ptr, N,
+    ADDS: tl.constexpr, B: tl.constexpr,
+):  # fmt: skip
+    """Gradient of the sum: past + root (g w - x^ mean(g w x^)), x^ what was kept; w is frozen.
+
+    ``past``: what comes along the residual stream. With ADDS ``low`` is the same in 16 bit, for the
+    branch.
+    """
     row = tl.program_id(0).to(tl.int64)
     cols = tl.arange(0, B)
     inside = cols < N
+    at = row * N + cols
     root = tl.load(root_ptr + row)
-    x = tl.load(x_ptr + row * N + cols, mask=inside, other=0.0).to(tl.float32) * root
-    g = tl.load(g_ptr + row * N + cols, mask=inside, other=0.0).to(tl.float32)
+    x = tl.load(kept_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    g = tl.load(g_ptr + at, mask=inside, other=0.0).to(tl.float32)
     g *= tl.load(w_ptr + cols, mask=inside, other=0.0).to(tl.float32)
     out = root * (g - x * (tl.sum(g * x, 0) / N))
-    tl.store(out_ptr + row * N + cols, out.to(out_ptr.dtype.element_ty), mask=inside)
+    out += tl.load(past_ptr + at, mask=inside, other=0.0)
+    tl.store(out_ptr + at, out, mask=inside)
+    if ADDS:
+        tl.store(low_ptr + at, out.to(low_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -48,9 +72,9 @@ def gate_forward(both_ptr, out_ptr, W, B: tl.constexpr):
     cols = tl.program_id(1) * B + tl.arange(0, B)
     inside = cols < W
     gate = tl.load(both_ptr + row * 2 * W + cols, mask=inside, other=0.0).to(tl.float32)
-    up = tl.load(both_ptr + row * 2 * W + W + cols, mask=inside, other=0.0)
-    mixed = (gate * tl.sigmoid(gate)).to(out_ptr.dtype.element_ty)
-    tl.store(out_ptr + row * W + cols, mixed * up, mask=inside)
+    up = tl.load(both_ptr + row * 2 * W + W + cols, mask=inside, other=0.0).to(tl.float32)
+    mixed = (gate * tl.sigmoid(gate) * up).to(out_ptr.dtype.element_ty)
+    tl.store(out_ptr + row * W + cols, mixed, mask=inside)
 
 
 @triton.jit
@@ -86,23 +110,61 @@ def turn(x_ptr, cos_ptr, sin_ptr, STRIDE, SIGN, HEADS, D: tl.constexpr, H: tl.co
     tl.store(place + D // 2, (two * cos[None, :] + one * sin[None, :]).to(kind), mask=inside)
 
 
-def norm_forward(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """[S, N] normed rows, and [S] reciprocal roots."""
-    y = torch.empty_like(x)
+class Normed(NamedTuple):
+    """Of [S, N] rows."""
+
+    total: Tensor
+    """[S, N] fp32: the rows and what was added to them."""
+    y: Tensor
+    """[S, N] that normed and scaled, in the weight's dtype."""
+    kept: Tensor
+    """[S, N] the same before it was scaled."""
+    root: Tensor
+    """[S] fp32, 1 / rms."""
+
+
+def norm_forward(x: Tensor, branch: Tensor | None, weight: Tensor, eps: float) -> Normed:
+    """Add a branch to the residual stream, if there is one, and norm it.
+
+    Args:
+        x: [S, N] fp32.
+        branch: [S, N] in the weight's dtype.
+        weight: [N] in 16 bit.
+        eps: Added to the mean square.
+    """
+    total = x if branch is None else torch.empty_like(x)
+    # Apart, so that who keeps one does not keep both.
+    y, kept = (torch.empty(x.shape, dtype=weight.dtype, device=x.device) for _ in range(2))
     root = torch.empty(len(x), dtype=torch.float32, device=x.device)
     width = x.shape[1]
-    block = triton.next_power_of_2(width)
-    rms_forward[(len(x),)](x, weight, y, root, width, eps, B=block, num_warps=8)
-    return y, root
+    rms_forward[(len(x),)](
+        x, x if branch is None else branch, weight, total, y, kept, root, width, eps,
+        ADDS=branch is not None, B=triton.next_power_of_2(width), num_warps=8,
+    )  # fmt: skip
+    return Normed(total, y, kept, root)
 
 
-def norm_backward(grad: Tensor, x: Tensor, weight: Tensor, root: Tensor) -> Tensor:
-    """[S, N] gradient of x."""
-    out = torch.empty_like(x)
-    width = x.shape[1]
-    block = triton.next_power_of_2(width)
-    rms_backward[(len(x),)](grad, x, weight, root, out, width, B=block, num_warps=8)
-    return out
+def norm_backward(
+    grad: Tensor, past: Tensor, kept: Tensor, weight: Tensor, root: Tensor, *, added: bool
+) -> tuple[Tensor, Tensor | None]:
+    """[S, N] fp32 gradient of the residual stream; ``added``: and, in 16 bit, of the branch.
+
+    Args:
+        grad: [S, N] of what was normed.
+        past: [S, N] fp32, of the sum itself.
+        kept: of :class:`Normed`, and so ``root``.
+        weight: [N].
+        root: [S].
+        added: There was a branch.
+    """
+    out = torch.empty_like(past)
+    low = torch.empty_like(kept) if added else None
+    width = kept.shape[1]
+    rms_backward[(len(kept),)](
+        grad, past, kept, weight, root, out, kept if low is None else low, width,
+        ADDS=added, B=triton.next_power_of_2(width), num_warps=8,
+    )  # fmt: skip
+    return out, low
 
 
 def gated(both: Tensor) -> Tensor:

@@ -7,6 +7,9 @@ gated unit are one kernel each (kernels.py); attention goes by runs and is saved
 of its prompts. The modules' own parameters are read, and Transformers' own forward is what
 everything but a flat row takes.
 
+The residual stream is fp32, also where the weights have 16 bit: what is added up over all layers
+and rounded behind each would be half of the error of a log-prob.
+
 On the CPU, and in other dtypes than 16 bit, the same layer is made of plain operations: the CPU's
 way, and the kernels' oracle.
 """
@@ -30,20 +33,27 @@ def _by_kernel(x: Tensor) -> bool:
 
 
 class _Norm(torch.autograd.Function):
+    """The residual stream with a branch added, and normed; keeps 16 bit of it, not the stream."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, branch: Tensor | None, weight: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
         from grpo_dual.model import kernels  # triton: on CUDA only
 
-        y, root = kernels.norm_forward(x, weight, eps)
-        ctx.save_for_backward(x, weight, root)
-        return y
+        found = kernels.norm_forward(x, branch, weight, eps)
+        ctx.save_for_backward(found.kept, weight, found.root)
+        ctx.added = branch is not None
+        return found.total, found.y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, past: Tensor, grad: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         from grpo_dual.model import kernels
 
-        x, weight, root = ctx.saved_tensors
-        return kernels.norm_backward(grad.contiguous(), x, weight, root), None, None
+        found = kernels.norm_backward(
+            grad.contiguous(), past.contiguous(), *ctx.saved_tensors, added=ctx.added
+        )
+        return (*found, None, None)
 
 
 class _Gated(torch.autograd.Function):
@@ -132,13 +142,25 @@ class _Attention(torch.autograd.Function):
         return g_qkv, None, None, None, None
 
 
+def residual(x: Tensor) -> Tensor:
+    """The beginning of a residual stream: fp32, where ``x`` has fewer bits."""
+    return x.float() if x.element_size() == 2 else x
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """[..., N] as Transformers rounds it: normalised in fp32, cast, then scaled."""
-    if _by_kernel(x) and x.dim() == 2:
-        y: Tensor = _Norm.apply(x, weight, eps)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
-        return y
+    """[..., N] in the weight's dtype; fp32 inside, rounded once (Transformers rounds twice)."""
     wide = x.float()
-    return weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
+    root = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    return (weight * (wide * root)).to(weight.dtype)
+
+
+def add_norm(x: Tensor, branch: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The residual stream ``x`` [S, N] with a branch added, if there is one, and that normed."""
+    if _by_kernel(weight):
+        both: tuple[Tensor, Tensor] = _Norm.apply(x, branch, weight, eps)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
+        return both
+    x = x if branch is None else x + branch
+    return x, rms_norm(x, weight, eps)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -182,21 +204,20 @@ class FlatLayer:
         runs: Runs | RowAttention,
         wanted: Tensor | None = None,
     ) -> Tensor:
-        """[1, S, d] of [1, S, d].
+        """[1, S, d] of [1, S, d], the residual stream (:func:`residual`).
 
         Args:
-            x: States.
+            x: States; before the first layer in the model's dtype.
             angles: Cosine and sine, [1, S, D] each.
             runs: Who sees whom.
             wanted: [N] tokens whose states are asked for, in the last layer; None: all.
         """
-        flat = x[0]
-        mixed = self._attend(self._qkv(rms_norm(flat, self._norms[0], self._eps)), angles, runs)
+        flat, normed = add_norm(residual(x[0]), None, self._norms[0], self._eps)
+        mixed = self._attend(self._qkv(normed), angles, runs)
         if wanted is not None:
             flat, mixed = flat[wanted], mixed[wanted]
-        flat = flat + self._output(mixed)
-        both = self._gate_up(rms_norm(flat, self._norms[1], self._eps))
-        return (flat + self._down(_gate(both)))[None]
+        flat, normed = add_norm(flat, self._output(mixed), self._norms[1], self._eps)
+        return (flat + self._down(_gate(self._gate_up(normed))))[None]
 
     def _attend(
         self, qkv: Tensor, angles: tuple[Tensor, Tensor], runs: Runs | RowAttention

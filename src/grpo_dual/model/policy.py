@@ -157,7 +157,8 @@ class Policy:
             runs=runs,
             wanted=wanted_N,
         )
-        states: Tensor = output.last_hidden_state[0]
+        # Fused layers leave an fp32 residual stream, and so the final norm.
+        states: Tensor = output.last_hidden_state[0].to(self._head.weight.dtype)
         if wanted_N is None or self.layers == "fused":  # these leave the others out
             return states
         return states[wanted_N]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from grpo_dual.model.attention import attend
-from grpo_dual.model.llama import rms_norm, rotate
+from grpo_dual.model.llama import residual, rms_norm, rotate
 from grpo_dual.model.packing import prompt_runs
 from grpo_dual.model.policy import Policy
 from grpo_dual.rollouts.weights import Group, Layer, Weights
@@ -31,9 +31,9 @@ class Pool:
 
     @classmethod
     def allocate(cls, weights: Weights, slots: int) -> "Pool":
-        """Uninitialised slots."""
+        """Slots of zeros: a key that a row does not see is multiplied by 0, and must be finite."""
         shape = (len(weights.layers), slots, weights.kv_heads, weights.head_dim)
-        make = lambda: torch.empty(shape, dtype=weights.dtype, device=weights.device)  # noqa: E731
+        make = lambda: torch.zeros(shape, dtype=weights.dtype, device=weights.device)  # noqa: E731
         return cls(make(), make())
 
     @property
@@ -49,13 +49,20 @@ class Rows:
     tokens: Tensor
     """[b] int64: the last token drawn, to be run now."""
     prompt: Tensor
-    """First slot of the prompt."""
+    """First slot of the prompt; -1 of a filler, which has none."""
     length: Tensor
     """Tokens of the prompt."""
     own: Tensor
     """First slot of the completion."""
     step: Tensor
     """[1]: completion tokens in the pool already, the same for all."""
+    k: int
+    """The largest power of two of rows that a prompt may have; they stand behind one another."""
+
+
+def power_below(n: int) -> int:
+    """The largest power of two that is not above ``n``; 1 at least."""
+    return 1 << max(n.bit_length() - 1, 0)
 
 
 def prefill(
@@ -102,7 +109,7 @@ class Decoder:
 
     def hidden(self, rows: Rows, pool: Pool) -> Tensor:
         """[b, d] final normalised states of the rows' tokens; keys and values go into the pool."""
-        x = F.embedding(rows.tokens, self.weights.embedding)
+        x = residual(F.embedding(rows.tokens, self.weights.embedding))
         for index, layer in enumerate(self.weights.layers):
             x = self._layer(x, layer, rows, pool.keys[index], pool.values[index])
         return rms_norm(x, self.weights.norm, self.weights.eps)

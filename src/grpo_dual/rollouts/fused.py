@@ -1,13 +1,20 @@
-"""The decode step with fused kernels: cuBLAS for the weights, ``kernels.py`` for all between."""
+"""The decode step with fused kernels: cuBLAS for the weights, ``kernels.py`` for all between.
 
-from typing import Any
+Products are of ``x w``, whose rounding is not that of the training pass's ``w x / rms(x)``. What is
+rounded differently in the first layer grows through all others, and is most of what sampler and
+trainer differ by; there the norms are the training pass's own (docs/decisions/0019-rounding.md).
+"""
+
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from triton import next_power_of_2  # pyright: ignore[reportMissingImports]
 
+from grpo_dual.model.llama import add_norm, residual
 from grpo_dual.rollouts import kernels as triton_kernels  # this module is for CUDA only
-from grpo_dual.rollouts.decode import Pool, Rows
+from grpo_dual.rollouts.decode import Pool, Rows, power_below
 from grpo_dual.rollouts.weights import Group, Layer, Weights
 
 kernels: Any = triton_kernels
@@ -18,14 +25,39 @@ COLUMNS = 64
 """Columns of a tile of the residual stream."""
 WIDE = 64
 """Columns of a tile of the MLP's inner width."""
+LANES = 16
+"""Queries, of a key's heads in the rows of a prompt, that meet its keys in one product."""
 SPLITS = 8
-"""Parts of a row's attention that run beside each other."""
+"""Most parts of an attention that run beside each other."""
+PROGRAMS = 512
+"""Programs of attention that its splits do not exceed."""
 KEYS = 64
 """Keys of a tile."""
-STAGES = 2
-"""Tiles of keys under way at once."""
+STAGES = 1
+"""Tiles of keys under way at once: more programs beside each other do better than more tiles."""
 WARPS = {"close": 4, "qkv": 8, "attend": 4, "merge": 1, "mlp": 8}
 """As are the numbers above, the best of those tried on an H200 (docs/performance.md)."""
+
+
+class _Read(NamedTuple):
+    """What a product reads."""
+
+    states: Tensor
+    """[b, d] in the model's dtype."""
+    squares: Tensor | None
+    """[slices, b] sums of squares, whose reciprocal root its output lacks; None: it lacks none."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Of the kernel that finishes the product."""
+        slices = 1 if self.squares is None else len(self.squares)
+        return {
+            "squares_ptr": self.states if self.squares is None else self.squares,
+            "M": len(self.states),
+            "K": self.states.shape[1],
+            "SLICES": slices,
+            "SP": next_power_of_2(slices),
+            "ROOTED": self.squares is not None,
+        }
 
 
 class Fused:
@@ -41,52 +73,49 @@ class Fused:
     def hidden(self, rows: Rows, pool: Pool) -> Tensor:
         """[b, d] final normalised states of the rows' tokens."""
         w = self._w
-        x, xw, squares = self._close(w.embedding, rows.tokens, None, w.layers[0].attention_norm)
+        x = residual(F.embedding(rows.tokens, w.embedding))
+        _, states = add_norm(x, None, w.layers[0].attention_norm, w.eps)
+        read = _Read(states, None)
         for index, layer in enumerate(w.layers):
-            queries = self._qkv(xw, squares, layer, rows, pool, index)
+            queries = self._qkv(read, layer, rows, pool, index)
             y = self._attend(queries, rows, pool, index) @ layer.output.whole.t()
-            x, xw, squares = self._close(x, y, layer.output, layer.mlp_norm)
-            y = self._mlp(xw, squares, layer.gate_up) @ layer.down.whole.t()
+            x, read = self._close(x, y, layer.output, layer.mlp_norm)
+            if index == 0:
+                read = _Read(add_norm(x, None, layer.mlp_norm, w.eps)[1], None)
+            y = self._mlp(read, layer.gate_up) @ layer.down.whole.t()
             following = w.layers[index + 1 : index + 2]
             norm = following[0].attention_norm if following else w.norm
-            x, xw, squares = self._close(x, y, layer.down, norm)
-        root = torch.rsqrt(squares.sum(0) / x.shape[1] + w.eps)
-        return (xw.float() * root[:, None]).to(xw.dtype)
+            x, read = self._close(x, y, layer.down, norm)
+        return add_norm(x, None, w.norm, w.eps)[1]
 
-    def _close(
-        self, residual: Tensor, y: Tensor, group: Group | None, norm: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The residual stream, the same times the next norm's weight, and its squares.
-
-        Without ``group`` the stream begins: with the rows ``y`` of the embedding.
-        """
-        m, n = len(y), residual.shape[1]
+    def _close(self, x: Tensor, y: Tensor, group: Group, norm: Tensor) -> tuple[Tensor, _Read]:
+        """The residual stream with the product ``y`` added, and what the next one reads of it."""
+        m, n = x.shape
         blocks = -(-n // COLUMNS)
-        x, xw = residual.new_empty(2, m, n)
-        squares = residual.new_empty(blocks, m, dtype=torch.float32)
+        total, xw = torch.empty_like(x), norm.new_empty(m, n)
+        squares = x.new_empty(blocks, m)
         kernels.close[(blocks, -(-m // ROWS))](
-            residual, y, residual if group is None else group.ups, norm, x, xw, squares, m, n,
-            OPENS=group is None, R=self._w.rank, BM=ROWS, BC=COLUMNS, num_warps=WARPS["close"],
-            **self._early,
+            x, y, group.ups, norm, total, xw, squares, m, n, R=self._w.rank, BM=ROWS, BC=COLUMNS,
+            num_warps=WARPS["close"], **self._early,
         )  # fmt: skip
-        return x, xw, squares
+        return total, _Read(xw, squares)
 
-    def _qkv(
-        self, xw: Tensor, squares: Tensor, layer: Layer, rows: Rows, pool: Pool, index: int
-    ) -> Tensor:
+    def _qkv(self, read: _Read, layer: Layer, rows: Rows, pool: Pool, index: int) -> Tensor:
         """[b, Hq D] turned queries; keys and values go into the pool."""
-        w, m, group = self._w, len(xw), layer.qkv
+        w, group, unused = self._w, layer.qkv, read.states
+        m = len(unused)
         normed = layer.query_norm is not None
-        raw = xw @ group.whole.t()
-        biases: list[Any] = [xw if p.bias is None else p.bias for p in group.projections]
-        queries = xw.new_empty(m, w.heads * w.head_dim)
+        raw = read.states @ group.whole.t()
+        biases: list[Any] = [unused if p.bias is None else p.bias for p in group.projections]
+        queries = raw.new_empty(m, w.heads * w.head_dim)
         kernels.finish_qkv[(w.heads + 2 * w.kv_heads, -(-m // ROWS))](
-            raw, group.ups, *biases, layer.query_norm if normed else xw,
-            layer.key_norm if normed else xw, squares, self._cos, self._sin, pool.keys[index],
-            pool.values[index], rows.length, rows.own, rows.step, queries, m, xw.shape[1],
-            w.eps, len(squares), SP=next_power_of_2(len(squares)),
+            raw, group.ups, *biases, layer.query_norm if normed else unused,
+            layer.key_norm if normed else unused, cos_ptr=self._cos, sin_ptr=self._sin,
+            keys_ptr=pool.keys[index], values_ptr=pool.values[index], length_ptr=rows.length,
+            own_ptr=rows.own, step_ptr=rows.step, out_ptr=queries, eps=w.eps,
             BIASED=group.projections[0].bias is not None, NORMED=normed, HQ=w.heads, HK=w.kv_heads,
-            D=w.head_dim, R=w.rank, BM=ROWS, num_warps=WARPS["qkv"], **self._early,
+            D=w.head_dim, R=w.rank, BM=ROWS, num_warps=WARPS["qkv"], **read.arguments(),
+            **self._early,
         )  # fmt: skip
         return queries
 
@@ -94,14 +123,16 @@ class Fused:
         """[b, Hq D]."""
         w, m = self._w, len(queries)
         per = w.heads // w.kv_heads
-        splits = SPLITS if m * w.kv_heads < 512 else 1
+        together = power_below(min(rows.k, LANES // per))
+        blocks = -(-m // together)
+        splits = min(SPLITS, power_below(max(1, PROGRAMS // (blocks * w.kv_heads))))
         acc = queries.new_empty(m, splits, w.heads, w.head_dim, dtype=torch.float32)
         stats = queries.new_empty(2, m, splits, w.heads, dtype=torch.float32)
-        kernels.attend[(m, w.kv_heads, splits)](
+        kernels.attend[(blocks, w.kv_heads, splits)](
             queries, pool.keys[index], pool.values[index], rows.prompt, rows.length, rows.own,
-            rows.step, acc, stats, w.head_dim**-0.5, HQ=w.heads, HK=w.kv_heads, G=per,
-            BG=max(ROWS, next_power_of_2(per)), D=w.head_dim, BL=KEYS, SPLITS=splits,
-            num_warps=WARPS["attend"], num_stages=STAGES, **self._early,
+            rows.step, acc, stats, m, w.head_dim**-0.5, HQ=w.heads, HK=w.kv_heads, G=per,
+            BR=together, BG=max(ROWS, next_power_of_2(together * per)), D=w.head_dim, BL=KEYS,
+            SPLITS=splits, num_warps=WARPS["attend"], num_stages=STAGES, **self._early,
         )  # fmt: skip
         mixed = torch.empty_like(queries)
         kernels.merge[(m, w.heads)](
@@ -110,15 +141,14 @@ class Fused:
         )  # fmt: skip
         return mixed
 
-    def _mlp(self, xw: Tensor, squares: Tensor, group: Group) -> Tensor:
+    def _mlp(self, read: _Read, group: Group) -> Tensor:
         """[b, inner]: silu(gate) * up."""
-        w, m = self._w, len(xw)
-        raw = xw @ group.whole.t()
+        w, m = self._w, len(read.states)
+        raw = read.states @ group.whole.t()
         n = len(group.ups) // 2
         mid = raw.new_empty(m, n)
         kernels.finish_gate_up[(-(-n // WIDE), -(-m // ROWS))](
-            raw, group.ups, squares, mid, m, xw.shape[1], n, w.eps, len(squares),
-            SP=next_power_of_2(len(squares)), R=w.rank, BM=ROWS, BC=WIDE, num_warps=WARPS["mlp"],
-            **self._early,
+            raw, group.ups, mid_ptr=mid, N=n, eps=w.eps, R=w.rank, BM=ROWS, BC=WIDE,
+            num_warps=WARPS["mlp"], **read.arguments(), **self._early,
         )  # fmt: skip
         return mid

@@ -17,11 +17,11 @@ from grpo_dual.config.schema import SamplingConfig
 from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.policy import Policy
 from grpo_dual.rollouts.batch import Batch, Look
-from grpo_dual.rollouts.decode import Decoder, Pool, Rows, prefill
+from grpo_dual.rollouts.decode import Decoder, Pool, Rows, power_below, prefill
 from grpo_dual.rollouts.drawing import Drawer
 from grpo_dual.rollouts.engine import Codec
 from grpo_dual.rollouts.output import Output
-from grpo_dual.rollouts.weights import Weights
+from grpo_dual.rollouts.weights import Weights, check_fused
 from grpo_dual.types import Prompt, Rollout, RolloutGroup
 
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -53,8 +53,9 @@ class GraphEngine:
             max_sequences: sequences at once; more prompts run in waves.
 
         Raises:
-            UnsupportedError: The model is not of the Llama family or takes no flat rows, the
-                adapter is no plain LoRA, or sampling truncates by top-p alone.
+            UnsupportedError: The model is not of the Llama family or takes no flat rows, on CUDA
+                it has biases that the kernels do not add, the adapter is no plain LoRA, or sampling
+                truncates by top-p alone.
         """
         if sampling.top_p < 1.0 and sampling.top_k == 0:
             raise UnsupportedError("top_p without top_k keeps any number of ids")
@@ -69,6 +70,8 @@ class GraphEngine:
             raise UnsupportedError(f"{dtype} on CUDA; its kernels are for 16 bit")
         if not policy.flat:
             raise UnsupportedError("the model's attention takes no flat rows")
+        if self._graphs:
+            check_fused(policy)
         self._weights = Weights(policy)
         self._pool: Pool | None = None
         self._decoder: Decoder | None = None
@@ -79,7 +82,7 @@ class GraphEngine:
             for greedy in (False, True)
         }
         """Sampling as configured, and greedy."""
-        self._batches: dict[tuple[int, bool], Batch] = {}
+        self._batches: dict[tuple[int, bool, int], Batch] = {}
         self._output: Output | None = None
 
     def generate(
@@ -131,7 +134,7 @@ class GraphEngine:
         output = self._output
         assert output is not None
         drawer = self._drawers[greedy]
-        batch = self._batch(count, drawer)
+        batch = self._batch(count, drawer, power_below(k))
         self._fill(batch, prompts, starts, k)
         states = self._prefill(prompts, starts[:-1], pool)
         # The first token of every completion, from its prompt's last state; fillers take any.
@@ -201,19 +204,20 @@ class GraphEngine:
             return count
         return next((size for size in SIZES if size >= count), -(-count // 128) * 128)
 
-    def _batch(self, count: int, drawer: Drawer) -> Batch:
+    def _batch(self, count: int, drawer: Drawer, k: int) -> Batch:
         """A batch of the size for ``count`` sequences, captured on CUDA; its rows are fillers."""
         size = self._size(count)
-        batch = self._batches.get((size, drawer.greedy))
+        key = (size, drawer.greedy, k)
+        batch = self._batches.get(key)
         if batch is None:
-            batch = self._new_batch(size, drawer)
+            batch = self._new_batch(size, drawer, k)
             if self._graphs:
                 self._capture(batch)
-                self._batches[size, drawer.greedy] = batch
+                self._batches[key] = batch
         self._idle(batch)
         return batch
 
-    def _new_batch(self, size: int, drawer: Drawer) -> Batch:
+    def _new_batch(self, size: int, drawer: Drawer, k: int) -> Batch:
         device = self._policy.device
         ints = lambda: torch.zeros(size, dtype=torch.int32, device=device)  # noqa: E731
         rows = Rows(
@@ -222,6 +226,7 @@ class GraphEngine:
             length=ints(),
             own=ints(),
             step=torch.zeros(1, dtype=torch.int32, device=device),
+            k=k,
         )
         seen = None
         if drawer.penalises:
@@ -239,13 +244,13 @@ class GraphEngine:
         return batch
 
     def _idle(self, batch: Batch) -> None:
-        """Make all rows fillers: a prompt of one slot, the pool's last slots, the spare row."""
+        """Make all rows fillers: no prompt, the pool's last slots, the spare row."""
         assert self._pool is not None
         assert self._output is not None
         span = self._sampling.max_new_tokens
         batch.rows.tokens.zero_()
-        batch.rows.prompt.zero_()
-        batch.rows.length.fill_(1)
+        batch.rows.prompt.fill_(-1)
+        batch.rows.length.zero_()
         batch.rows.own.fill_(self._pool.slots - span)
         batch.rows.step.zero_()
         batch.place.fill_(len(self._output.tokens) - 1)
@@ -320,7 +325,7 @@ class GraphEngine:
         kept = [t[going] for t in state]
         seen = None if batch.seen is None else batch.seen[going]
         step = rows.step.clone()
-        smaller = self._batch(count, batch.drawer)
+        smaller = self._batch(count, batch.drawer, rows.k)
         new = smaller.rows
         targets = (
             new.tokens, new.prompt, new.length, new.own, smaller.place, smaller.finished

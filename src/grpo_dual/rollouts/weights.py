@@ -14,7 +14,14 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from grpo_dual.model.family import active_adapter, base_of, check_family, padded_rank, side_by_side
+from grpo_dual.model.family import (
+    UnsupportedError,
+    active_adapter,
+    base_of,
+    check_family,
+    padded_rank,
+    side_by_side,
+)
 from grpo_dual.model.policy import Policy
 
 
@@ -60,6 +67,26 @@ class Layer:
     mlp_norm: Tensor
     gate_up: Group
     down: Group
+
+
+def check_fused(policy: Policy) -> None:
+    """The fused decode step adds biases to queries, keys and values only, as Qwen 2 has them.
+
+    Raises:
+        UnsupportedError: Another projection has one, or the model is not of the family.
+    """
+    body: Any = policy.body
+    check_family(body, policy.causal_lm.config.get_text_config())
+    for number, layer in enumerate(body.layers):
+        for part, names in (
+            (layer.self_attn, ("o_proj",)),
+            (layer.mlp, ("gate_proj", "up_proj", "down_proj")),
+        ):
+            for name in names:
+                if base_of(getattr(part, name)).bias is not None:
+                    raise UnsupportedError(
+                        f"{name} of layer {number} has a bias, which its kernels do not add"
+                    )
 
 
 class Weights:

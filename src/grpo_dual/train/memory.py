@@ -61,8 +61,8 @@ class Shape:
     def layer_bytes(self, layers: Layers) -> int:
         """What a token leaves in a layer for the backward pass.
 
-        fused: both norms' inputs and outputs (4 d), queries, keys and values (d + 2 kv),
-        attention's output (d), gate and up (2 w) and their product (w).
+        fused: what both norms give, before and behind their weights (4 d), queries, keys and values
+        (d + 2 kv), attention's output (d), gate and up (2 w) and their product (w).
         joined: the norms' inputs in fp32; their outputs (2 d); queries, keys, values and output as
         above; gate, its silu, up and the product (4 w).
         peft: the norms' inputs in fp32, and so what each of the seven adapters reads (6 d + w);
@@ -84,7 +84,9 @@ class Shape:
         """Bytes of a pass of so many tokens."""
         layer = self.layer_bytes(layers) * (1.0 if flat else _MASKED_FACTOR)
         if checkpointing:
-            return tokens * (self.layers * self.bytes * self.hidden + layer)
+            # Each layer's input; the fused ones' is fp32.
+            between = 4 if layers == "fused" else self.bytes
+            return tokens * (self.layers * between * self.hidden + layer)
         return tokens * self.layers * layer
 
     def logits(self, chunk: int) -> int:

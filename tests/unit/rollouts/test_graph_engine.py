@@ -24,6 +24,7 @@ from grpo_dual.rollouts.choose import choose_engine
 from grpo_dual.rollouts.drawing import Drawer
 from grpo_dual.rollouts.graph import GraphEngine
 from grpo_dual.rollouts.transformers import TransformersEngine
+from grpo_dual.rollouts.weights import check_fused
 from grpo_dual.types import RolloutGroup
 
 PROMPTS = [
@@ -284,6 +285,13 @@ def test_what_it_cannot_run_is_refused_or_told():
     unready.flat = False
     with pytest.raises(UnsupportedError, match="takes no flat rows"):
         engine(unready)
+    with pytest.raises(UnsupportedError, match="o_proj of layer 0 has a bias"):
+        check_fused(tiny_models.policy(attention_bias=True))
+    with pytest.raises(UnsupportedError, match="gate_proj of layer 0 has a bias"):
+        check_fused(tiny_models.policy(mlp_bias=True))
+    with pytest.raises(UnsupportedError, match="not laid out like a Llama"):
+        check_fused(other)
+    check_fused(tiny_models.policy())
     with pytest.raises(UnsupportedError, match="top_p without top_k"):
         engine(tiny_models.policy(), SamplingConfig(top_p=0.9))
     told: list[str] = []

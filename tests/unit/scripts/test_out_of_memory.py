@@ -49,3 +49,7 @@ def test_the_same_run_up_to_the_step_that_ran_out() -> None:
 )
 def test_what_is_wrong_is_said(run: dict[str, Any], why: str) -> None:
     assert str(out_of_memory.wrong(run, WHOLE)).startswith(why)
+
+
+def test_caps_go_down_from_between_the_peaks_to_the_smaller() -> None:
+    assert out_of_memory.caps(400, 360) == [380, 375, 370, 365, 360]

@@ -68,19 +68,19 @@ class Model:
         self._model = shapes.model(shape, device)
         for parameter in self._model.parameters():
             parameter.copy_(parameter.bfloat16())
-        self._order = torch.Generator(device).manual_seed(0)
+        self._generator = torch.Generator(device).manual_seed(0)
         config = self._model.config
         self.layers = int(config.num_hidden_layers)
         self._eps = float(config.rms_norm_eps)
         self._heads = (int(config.num_attention_heads), int(config.num_key_value_heads))
         self._ids = torch.randint(
-            4, config.vocab_size, (tokens,), device=device, generator=self._order
+            4, config.vocab_size, (tokens,), device=device, generator=self._generator
         )
         places = torch.arange(tokens, device=device)[None]
         probe = torch.empty(1, device=device)
         self._cos, self._sin = (t[0] for t in self._model.model.rotary_emb(probe, places))
         exact = self._logprobs(Rounding())
-        self._drawn = torch.multinomial(exact.exp(), DRAWS, generator=self._order)
+        self._drawn = torch.multinomial(exact.exp(), DRAWS, generator=self._generator)
         self._exact = exact.gather(1, self._drawn)
 
     def error(self, rounding: Rounding, other: Rounding | None = None) -> dict[str, float]:

@@ -81,7 +81,7 @@ def kernels() -> dict[str, float]:
     branch, w, g = (t.bfloat16() for t in (branch, w, g))
     result: dict[str, float] = {}
     for name, added in (("norm", None), ("sum and norm", branch)):
-        total = (x if added is None else x + added).requires_grad_()
+        total = (x.clone() if added is None else x + added).requires_grad_()
         y = w.float() * (total * torch.rsqrt(total.pow(2).mean(-1, keepdim=True) + 1e-5))
         (grad,) = torch.autograd.grad((y, total), total, (g.float(), past))
         found = own.norm_forward(x, added, w, 1e-5)

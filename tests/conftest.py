@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 if not torch.cuda.is_available():
-    # Before anything imports Triton, so that its kernels run here, too (test_kernels.py).
+    # Before anything imports Triton, so that its kernels run here, too (tests/interpreted.py).
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,8 +7,8 @@ gated unit are one kernel each (kernels.py); attention goes by runs and is saved
 of its prompts. The modules' own parameters are read, and Transformers' own forward is what
 everything but a flat row takes.
 
-The residual stream is fp32, also where the weights have 16 bit: what is added up over all layers
-and rounded behind each would be half of the error of a log-prob.
+The residual stream is fp32, also where the weights have 16 bit: no single rounding would weigh more
+in a log-prob than its, twice a layer (docs/decisions/0019-rounding.md).
 
 On the CPU, and in other dtypes than 16 bit, the same layer is made of plain operations: the CPU's
 way, and the kernels' oracle.

@@ -56,8 +56,9 @@ class Rows:
     """First slot of the completion."""
     step: Tensor
     """[1]: completion tokens in the pool already, the same for all."""
-    k: int
-    """The largest power of two of rows that a prompt may have; they stand behind one another."""
+    together: int
+    """Rows of a prompt that may meet its keys together, a power of two that is not above K; the
+    rows of a prompt stand behind one another."""
 
 
 def power_below(n: int) -> int:

@@ -73,20 +73,22 @@ class Fused:
     def hidden(self, rows: Rows, pool: Pool) -> Tensor:
         """[b, d] final normalised states of the rows' tokens."""
         w = self._w
+        following = [*(layer.attention_norm for layer in w.layers[1:]), w.norm]
         x = residual(F.embedding(rows.tokens, w.embedding))
-        _, states = add_norm(x, None, w.layers[0].attention_norm, w.eps)
-        read = _Read(states, None)
-        for index, layer in enumerate(w.layers):
+        read = self._norm(x, w.layers[0].attention_norm)
+        for index, (layer, next_norm) in enumerate(zip(w.layers, following, strict=True)):
             queries = self._qkv(read, layer, rows, pool, index)
             y = self._attend(queries, rows, pool, index) @ layer.output.whole.t()
             x, read = self._close(x, y, layer.output, layer.mlp_norm)
             if index == 0:
-                read = _Read(add_norm(x, None, layer.mlp_norm, w.eps)[1], None)
+                read = self._norm(x, layer.mlp_norm)
             y = self._mlp(read, layer.gate_up) @ layer.down.whole.t()
-            following = w.layers[index + 1 : index + 2]
-            norm = following[0].attention_norm if following else w.norm
-            x, read = self._close(x, y, layer.down, norm)
-        return add_norm(x, None, w.norm, w.eps)[1]
+            x, read = self._close(x, y, layer.down, next_norm)
+        return self._norm(x, w.norm).states
+
+    def _norm(self, x: Tensor, weight: Tensor) -> _Read:
+        """The residual stream by the training pass's own norm."""
+        return _Read(add_norm(x, None, weight, self._w.eps)[1], None)
 
     def _close(self, x: Tensor, y: Tensor, group: Group, norm: Tensor) -> tuple[Tensor, _Read]:
         """The residual stream with the product ``y`` added, and what the next one reads of it."""
@@ -123,15 +125,15 @@ class Fused:
         """[b, Hq D]."""
         w, m = self._w, len(queries)
         per = w.heads // w.kv_heads
-        together = power_below(min(rows.k, LANES // per))
-        blocks = -(-m // together)
+        each = min(rows.together, power_below(LANES // per))
+        blocks = -(-m // each)
         splits = min(SPLITS, power_below(max(1, PROGRAMS // (blocks * w.kv_heads))))
         acc = queries.new_empty(m, splits, w.heads, w.head_dim, dtype=torch.float32)
         stats = queries.new_empty(2, m, splits, w.heads, dtype=torch.float32)
         kernels.attend[(blocks, w.kv_heads, splits)](
             queries, pool.keys[index], pool.values[index], rows.prompt, rows.length, rows.own,
             rows.step, acc, stats, m, w.head_dim**-0.5, HQ=w.heads, HK=w.kv_heads, G=per,
-            BR=together, BG=max(ROWS, next_power_of_2(together * per)), D=w.head_dim, BL=KEYS,
+            BR=each, BG=max(ROWS, next_power_of_2(each * per)), D=w.head_dim, BL=KEYS,
             SPLITS=splits, num_warps=WARPS["attend"], num_stages=STAGES, **self._early,
         )  # fmt: skip
         mixed = torch.empty_like(queries)

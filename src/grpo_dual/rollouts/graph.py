@@ -204,20 +204,20 @@ class GraphEngine:
             return count
         return next((size for size in SIZES if size >= count), -(-count // 128) * 128)
 
-    def _batch(self, count: int, drawer: Drawer, k: int) -> Batch:
+    def _batch(self, count: int, drawer: Drawer, together: int) -> Batch:
         """A batch of the size for ``count`` sequences, captured on CUDA; its rows are fillers."""
         size = self._size(count)
-        key = (size, drawer.greedy, k)
+        key = (size, drawer.greedy, together)
         batch = self._batches.get(key)
         if batch is None:
-            batch = self._new_batch(size, drawer, k)
+            batch = self._new_batch(size, drawer, together)
             if self._graphs:
                 self._capture(batch)
                 self._batches[key] = batch
         self._idle(batch)
         return batch
 
-    def _new_batch(self, size: int, drawer: Drawer, k: int) -> Batch:
+    def _new_batch(self, size: int, drawer: Drawer, together: int) -> Batch:
         device = self._policy.device
         ints = lambda: torch.zeros(size, dtype=torch.int32, device=device)  # noqa: E731
         rows = Rows(
@@ -226,7 +226,7 @@ class GraphEngine:
             length=ints(),
             own=ints(),
             step=torch.zeros(1, dtype=torch.int32, device=device),
-            k=k,
+            together=together,
         )
         seen = None
         if drawer.penalises:
@@ -325,7 +325,7 @@ class GraphEngine:
         kept = [t[going] for t in state]
         seen = None if batch.seen is None else batch.seen[going]
         step = rows.step.clone()
-        smaller = self._batch(count, batch.drawer, rows.k)
+        smaller = self._batch(count, batch.drawer, rows.together)
         new = smaller.rows
         targets = (
             new.tokens, new.prompt, new.length, new.own, smaller.place, smaller.finished

@@ -39,5 +39,5 @@ def test_only_the_layers_asked_for(model: rounding.Model) -> None:
     assert [list(own) for own in layers] == [[0], [1], [2, 3]]
     assert rounding.ranges(5)[-1] == range(4, 5)
     plain = model._logprobs(rounding.Rounding())
-    none = model._logprobs(rounding.Rounding(rounding.KINDS - {"final": ""}.keys(), layers=()))
+    none = model._logprobs(rounding.Rounding(rounding.KINDS.keys() - {"final"}, layers=()))
     assert torch.equal(plain, none)

@@ -82,7 +82,7 @@ def timed(
 def ours(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Our engine."""
     work = shapes.Work.of(args, args.sampling)
-    policy = shapes.policy(args.shape, device)
+    policy = shapes.policy(args.shape, device, nf4=args.nf4)
     prompts = shapes.prompts(list(work.prompts), shapes.SHAPES[args.shape]["vocab_size"])
     names: set[str] = set()
 
@@ -166,7 +166,7 @@ def summary(args: argparse.Namespace, results: dict[str, dict[str, Any]]) -> dic
     """What is compared."""
     work, on = shapes.Work.of(args, args.sampling), measure.this_card()
     floor = None
-    if on is not None:
+    if on is not None and not args.nf4:
         floor = measure.rollout_floor(shapes.parameters(args.shape), work.new_tokens, on)
     median = {w: measure.medians(r["seconds"]) for w, r in results.items() if "seconds" in r}
     peak = {w: r.get("peak_gib", {}).get("rollout") for w, r in results.items()}
@@ -189,6 +189,7 @@ def parse() -> argparse.Namespace:
     parser = shapes.flags(__doc__)
     parser.add_argument("--sampling", choices=shapes.SAMPLINGS, default="plain")
     parser.add_argument("--engine", choices=("auto", "graph", "transformers"), default="auto")
+    parser.add_argument("--nf4", action="store_true", help="ours with 4-bit base weights")
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--rival", nargs="+", default=[], choices=[*CONTESTANTS][1:])

@@ -5,6 +5,7 @@ import functools
 import json
 import random
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,12 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
@@ -20,12 +26,12 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 import tiny_models  # noqa: E402
 from grpo_dual.config.schema import LoraConfig, ModelConfig, SamplingConfig  # noqa: E402
 from grpo_dual.model.loading import attach_lora  # noqa: E402
-from grpo_dual.model.policy import Policy  # noqa: E402
+from grpo_dual.model.policy import Policy, load_policy  # noqa: E402
 from grpo_dual.types import Prompt  # noqa: E402
 
 LENGTHS = ROOT / "benchmarks" / "prompt_lengths.json"
 FOUR = ROOT / "benchmarks" / "four_prompts.json"
-SHAPES: dict[str, dict[str, int]] = {
+SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {
         "vocab_size": 2048,
         "hidden_size": 256,
@@ -33,6 +39,17 @@ SHAPES: dict[str, dict[str, int]] = {
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
+    },
+    "tiny-moe": {
+        "model_type": "olmoe",
+        "vocab_size": 2048,
+        "hidden_size": 256,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
     },
     "1b": {  # Llama-3.2-1B
         "vocab_size": 128256,
@@ -50,7 +67,51 @@ SHAPES: dict[str, dict[str, int]] = {
         "num_attention_heads": 32,
         "num_key_value_heads": 8,
     },
+    "olmo2-7b": {  # OLMo-2-7B: norms behind attention and MLP, heads normed together
+        "model_type": "olmo2",
+        "vocab_size": 100352,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+    },
+    "gemma3-4b": {  # Gemma-3-4B's text model: wide heads, five layers of six with a window
+        "model_type": "gemma3_text",
+        "vocab_size": 262208,
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "num_hidden_layers": 34,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "sliding_window": 1024,
+    },
+    "phi2": {  # Phi-2: heads of 80, biases, attention and MLP beside each other
+        "model_type": "phi",
+        "vocab_size": 51200,
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+    },
+    "olmoe-7b": {  # OLMoE-1B-7B: 64 experts, of which a token meets 8
+        "model_type": "olmoe",
+        "vocab_size": 50304,
+        "hidden_size": 2048,
+        "intermediate_size": 1024,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "num_experts": 64,
+        "num_experts_per_tok": 8,
+    },
 }
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
+}
+"""What a shape is unless it says otherwise."""
 EOS = 3
 RANK = 16
 SAMPLINGS: dict[str, dict[str, Any]] = {
@@ -59,27 +120,33 @@ SAMPLINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def model(shape: str, device: torch.device, *, seed: int = 0) -> LlamaForCausalLM:
-    """A Llama of that shape, random, in bf16 on CUDA and fp32 elsewhere."""
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        **SHAPES[shape],
+def _made(shape: str, device: torch.device | str) -> PreTrainedModel:
+    settings = {**({} if "model_type" in SHAPES[shape] else LLAMA), **SHAPES[shape]}
+    config = AutoConfig.for_model(
+        settings.pop("model_type"),
+        **settings,
         max_position_embeddings=8192,
-        rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
         bos_token_id=1,
         eos_token_id=EOS,
         pad_token_id=0,
         attn_implementation="sdpa",
     )
+    with torch.device(device):
+        return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+
+
+def model(shape: str, device: torch.device, *, seed: int = 0) -> PreTrainedModel:
+    """A model of that shape, random, in bf16 on CUDA and fp32 elsewhere."""
+    torch.manual_seed(seed)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.device(device):
-            made = LlamaForCausalLM(config)
+        made = _made(shape, device)
     finally:
         torch.set_default_dtype(before)
-    return made.eval().requires_grad_(False)
+    made.eval().requires_grad_(False)
+    return made
 
 
 def policy(
@@ -89,16 +156,29 @@ def policy(
     rank: int = RANK,
     checkpointing: bool = False,
     live: bool = True,
+    nf4: bool = False,
 ) -> Policy:
-    """The trainer's policy on it: LoRA on all linear layers, B random unless ``live`` is False."""
+    """The trainer's policy on it: LoRA on all linear layers, B random unless ``live`` is False.
+
+    With ``nf4`` in 4 bit, quantised from a folder as a run does it; needs disk for 16 bit.
+    """
     config = ModelConfig(
         name=shape,
         dtype="bfloat16" if device.type == "cuda" else "float32",
         device=str(device),
         gradient_checkpointing=checkpointing,
+        quantization="nf4" if nf4 else "none",
         lora=LoraConfig(rank=rank, alpha=2 * rank),
     )
-    made = Policy(attach_lora(model(shape, device), config.lora), tiny_models.tokenizer(), config)
+    if nf4:
+        with tempfile.TemporaryDirectory() as folder:
+            model(shape, device).save_pretrained(folder)
+            tiny_models.tokenizer().save_pretrained(folder)
+            torch.cuda.empty_cache()
+            made = load_policy(config.model_copy(update={"name": folder}))
+    else:
+        base = attach_lora(model(shape, device), config.lora)
+        made = Policy(base, tiny_models.tokenizer(), config)
     if live:
         enliven(made.trainable_parameters())
     return made
@@ -113,12 +193,11 @@ def enliven(named: Iterable[tuple[str, torch.nn.Parameter]]) -> None:
 
 
 def parameters(shape: str) -> int:
-    """Weights that a token passes: all but the embedding."""
-    s = SHAPES[shape]
-    hidden, wide = s["hidden_size"], s["intermediate_size"]
-    kv = hidden * s["num_key_value_heads"] // s["num_attention_heads"]
-    layer = 2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * wide
-    return s["num_hidden_layers"] * layer + hidden * s["vocab_size"]
+    """Weights of the matrices that a batch passes: all but the embedding, every expert's."""
+    made: Any = _made(shape, "meta")
+    embedding, head = made.get_input_embeddings().weight, made.get_output_embeddings().weight
+    total = sum(p.numel() for p in made.parameters() if p.dim() > 1)
+    return total - (0 if embedding is head else embedding.numel())
 
 
 def words(vocabulary: int) -> PreTrainedTokenizerFast:

@@ -10,11 +10,11 @@
    over 50 bins).
 3. Over five updates sampler and trainer stay together, and leave the reference.
 4. An adapter that the engine's decode steps do not see any more is found within five updates.
+5. A model whose steps wait for the device is drawn from by the transformers engine, and said to be.
 
 With ``--nf4`` instead, the same shape with 4-bit weights, quantised from a folder as a run does it:
 flat rows against plain ones beside those of the 16-bit model, the peak of a pass beside the plan,
-and what the transformers engine draws and records. Needs the extra ``4bit``, and disk for the
-16-bit weights.
+and what the engine draws and records. Needs the extra ``4bit``, and disk for the 16-bit weights.
 
 With ``--config`` instead, the second check on the model and the prompts of a run.
 
@@ -24,7 +24,6 @@ Prints JSON; exit code 1 if a bound is passed.
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,10 +39,11 @@ import shapes  # noqa: E402
 import step as benchmark  # noqa: E402
 import tiny_models  # noqa: E402
 from grpo_dual.config.load import load_config  # noqa: E402
-from grpo_dual.config.schema import LoraConfig, ModelConfig, SamplingConfig  # noqa: E402
+from grpo_dual.config.schema import RolloutConfig, SamplingConfig  # noqa: E402
 from grpo_dual.errors import NumericsError  # noqa: E402
 from grpo_dual.model.packing import PackedBatch, flatten, pack, unpack  # noqa: E402
-from grpo_dual.model.policy import Policy, load_policy  # noqa: E402
+from grpo_dual.model.policy import Policy  # noqa: E402
+from grpo_dual.rollouts.choose import choose_engine  # noqa: E402
 from grpo_dual.rollouts.engine import Engine  # noqa: E402
 from grpo_dual.rollouts.graph import GraphEngine  # noqa: E402
 from grpo_dual.rollouts.transformers import TransformersEngine  # noqa: E402
@@ -361,13 +361,25 @@ def moving_adapter(args: argparse.Namespace) -> dict[str, Any]:
 def stale_adapter(args: argparse.Namespace) -> str:
     """Train with an engine that has stopped looking at the adapter; what the trainer says."""
     run = training(args)
-    run.engine._weights.refresh = lambda: None  # type: ignore[method-assign]
+    run.engine._decoder.refresh = lambda: None  # type: ignore[method-assign]
     for number in range(1, 6):
         try:
             run.step()
         except NumericsError as error:
             return f"found before update {number + 1}: {error}"
     return "not found in five updates"
+
+
+def waiting_step() -> str:
+    """Experts one by one, for which the host must know who is asked; what the user hears."""
+    policy = shapes.policy("tiny-moe", CUDA)
+    policy.causal_lm.set_experts_implementation("eager")
+    heard: list[str] = []
+    engine = choose_engine(policy, shapes.Codec(), RolloutConfig(), heard.append)
+    drawn = engine.generate(shapes.prompts([9, 5], shapes.SHAPES["tiny-moe"]["vocab_size"]), 2)
+    assert isinstance(engine, TransformersEngine)
+    assert len(drawn) == 2, "random numbers can still be drawn"
+    return heard[-1]
 
 
 def agreement(policy: Policy) -> dict[str, float]:
@@ -386,33 +398,11 @@ def agreement(policy: Policy) -> dict[str, float]:
     }
 
 
-def nf4_policy(shape: str) -> Policy:
-    """The shape's random weights, saved and loaded as a run loads a folder, with a live adapter."""
-    with tempfile.TemporaryDirectory() as folder:
-        shapes.model(shape, CUDA).save_pretrained(folder)
-        tiny_models.tokenizer().save_pretrained(folder)
-        torch.cuda.empty_cache()
-        policy = load_policy(
-            ModelConfig(
-                name=folder,
-                dtype="bfloat16",
-                device="cuda",
-                quantization="nf4",
-                lora=LoraConfig(rank=16, alpha=32),
-            )
-        )
-    with torch.no_grad():
-        for name, parameter in policy.trainable_parameters():
-            if ".lora_B." in name:
-                parameter.normal_(0, 0.01)
-    return policy
-
-
 def nf4(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     """The checks of 4-bit weights, and whether they hold."""
     sixteen = agreement(shapes.policy(args.shape, CUDA))
     torch.cuda.empty_cache()
-    policy = nf4_policy(args.shape)
+    policy = shapes.policy(args.shape, CUDA, nf4=True)
     torch.cuda.empty_cache()
     four = agreement(policy)
     model = Model.of(policy, in_place=False)
@@ -432,7 +422,7 @@ def nf4(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
         },
     }
     sampling = SamplingConfig(max_new_tokens=args.new_tokens)
-    engine = TransformersEngine(policy, shapes.Codec(), sampling, max_sequences=512)
+    engine = GraphEngine(policy, shapes.Codec(), sampling, max_sequences=512)
     result["drawn"] = found = drawn(policy, engine, sampling, args)
     bound = BOUNDS["nf4 against 16 bit"]
     good = (
@@ -486,12 +476,14 @@ def all_but_nf4(args: argparse.Namespace, result: dict[str, Any]) -> bool:
     result["moving adapter"] = moved = moving_adapter(args)
     torch.cuda.empty_cache()
     result["stale adapter"] = stale_adapter(args)
+    result["waiting step"] = waiting_step()
     rows = result["flat rows"]
     good = [
         max(result["kernels"].values()) <= BOUNDS["kernel"],
         rows["log-probs, flat"] <= BOUNDS["flat against masked"] * rows["log-probs, masked"],
         rows["gradient, flat"] <= BOUNDS["flat against masked"] * rows["gradient, masked"],
         result["stale adapter"].startswith("found"),
+        result["waiting step"].endswith("waits for the device"),
         moved["KL, nats over an objective's tokens"][-1] > 0,
         max(moved["largest difference"]) <= BOUNDS["moving adapter"],
         *(_within(result[n]) for n in shapes.SAMPLINGS),

@@ -30,7 +30,9 @@ def test_the_embedded_model_trains_in_four_bit(
 ) -> None:
     assert train(fourbit("embedded", tmp_path, train={"steps": 3})) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "rollouts by the transformers engine, not in place: the base weights are nf4" in said
+    assert (
+        "rollouts by the transformers engine, not in place: CUDA graphs need a CUDA device" in said
+    )
     folder = only_run(tmp_path)
     found = [numbers(row) for row in rows(folder)]
     assert len(found) == 3

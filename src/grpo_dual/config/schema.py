@@ -297,13 +297,3 @@ class RunConfig(Strict):
                 f"judge.objectives names {unknown[0]}, which is no objective of this run"
             )
         return self
-
-    @model_validator(mode="after")
-    def _engine_reads_weights(self) -> Self:
-        if self.rollout.engine == "graph" and self.model.quantization != "none":
-            raise ValueError(
-                "rollout.engine: graph reads 16-bit base weights and model.quantization is "
-                f"{self.model.quantization}; let rollout.engine be auto or transformers, or "
-                "model.quantization none"
-            )
-        return self

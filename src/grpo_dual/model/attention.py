@@ -19,6 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.packing import Runs
 
 NAME = "grpo_dual_runs"
@@ -67,6 +68,9 @@ def attention(
 
     Returns:
         [B, S, Hq, D] and no weights.
+
+    Raises:
+        UnsupportedError: The layer's number is asked for, and it does not know it.
     """
     runs: Runs | RowAttention | None = kwargs.pop("runs", None)
     if runs is None:
@@ -75,7 +79,10 @@ def attention(
     scale: float | None = kwargs.get("scaling")
     if isinstance(runs, Runs):
         return attend(q, k, v, runs, scale=scale)[None], None
-    return runs(int(getattr(module, "layer_idx")), q, k, v, scale)[None], None  # noqa: B009
+    layer: int | None = getattr(module, "layer_idx", None)
+    if layer is None:
+        raise UnsupportedError(f"{type(module).__name__} does not know the number of its layer")
+    return runs(layer, q, k, v, scale)[None], None
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, runs: Runs, *, scale: float | None) -> Tensor:

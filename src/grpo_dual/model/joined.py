@@ -6,6 +6,8 @@ In the model's dtype; gradients of A and B in fp32, in which they are kept (LoRA
 CUDA, where launching costs more than arithmetic, the zeros beside the diagonal are multiplied, too.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -32,28 +34,52 @@ class _Stage:
 class Stages:
     """The adapters of a model's joined layers, staged together: a few launches, not some hundreds.
 
-    What is staged is never written to again, since a backward pass may still read it.
+    What is staged for a training pass is never written to again, since a backward pass may still
+    read it. What is held for captured graphs, which read always the same places, is.
     """
 
     def __init__(self) -> None:
         """Of no layers yet."""
         self._layers: list[Joined] = []
+        self._holding = False
 
     def add(self, layer: "Joined") -> None:
         """Stage a layer's adapters with the others'."""
         self._layers.append(layer)
 
-    @torch.no_grad()
+    @property
+    def holding(self) -> bool:
+        """Are the held places read?"""
+        return self._holding
+
     def renew(self) -> None:
         """Stage what is active now."""
-        filled = [place for layer in self._layers for place in layer.new_stage()]
-        ops: Any = torch.ops.aten
-        # Only places without gaps are written by one kernel.
-        for whole in (True, False):
-            own = [f for f in filled if f[2].is_contiguous() is whole]
-            if own:
-                sources, scales, places = map(list, zip(*own, strict=True))
-                ops._foreach_copy_(places, ops._foreach_mul(sources, scales))
+        _fill([place for layer in self._layers for place in layer.new_stage()])
+
+    def hold(self) -> None:
+        """Stage what is active now in places that stay from one time to the next."""
+        _fill([place for layer in self._layers for place in layer.held_stage()])
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, what :meth:`hold` has staged is read."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+
+
+@torch.no_grad()
+def _fill(filled: list[tuple[Tensor, float, Tensor]]) -> None:
+    """Write parameters, times their factors, into their places."""
+    ops: Any = torch.ops.aten
+    # Only places without gaps are written by one kernel.
+    for whole in (True, False):
+        own = [f for f in filled if f[2].is_contiguous() is whole]
+        if own:
+            sources, scales, places = map(list, zip(*own, strict=True))
+            ops._foreach_copy_(places, ops._foreach_mul(sources, scales))
 
 
 class Joined:
@@ -85,6 +111,7 @@ class Joined:
         self.bias: Tensor | None = torch.cat([b.data for b in biases]) if biases else None
         self._outs = [base.weight.shape[0] for base in bases]
         self._staged: dict[tuple[str, ...], tuple[object, _Stage]] = {}
+        self._held: dict[tuple[str, ...], _Stage] = {}
         ends = [0, *accumulate(self._outs)]
         self._rows = {id(m): slice(*own) for m, own in zip(modules, pairwise(ends), strict=True)}
         self._stages = stages or Stages()
@@ -117,6 +144,8 @@ class Joined:
         step, and the policy's not once more behind it.
         """
         names = tuple(name for _, name in acting)
+        if self._stages.holding:
+            return self._held[names]
         kept = self._staged.get(names)
         if kept is None or kept[0] != _state(parameters):
             self._stages.renew()
@@ -132,22 +161,43 @@ class Joined:
         acting = self._acting()
         if not acting:
             return []
+        stage = self._empty(acting)
+        names = tuple(name for _, name in acting)
+        self._staged[names] = (_state(_parameters(acting)), stage)
+        return _places(acting, stage)
+
+    def held_stage(self) -> list[tuple[Tensor, float, Tensor]]:
+        """The stage that stays for what is active, and how it is filled, as for a new one."""
+        acting = self._acting()
+        if not acting:
+            return []
+        names = tuple(name for _, name in acting)
+        if names not in self._held:
+            self._held[names] = self._empty(acting)
+        return _places(acting, self._held[names])
+
+    def _empty(self, acting: list[tuple[Any, str]]) -> _Stage:
         parameters = _parameters(acting)
         kind = {"dtype": self.weight.dtype, "device": self.weight.device}
         ranks = [len(a) for a in parameters[::2]]
         down = torch.empty(sum(ranks), parameters[0].shape[1], **kind)
         up = torch.zeros(sum(self._outs), sum(ranks), **kind)
-        spans: list[tuple[slice, slice, float]] = []
-        filled: list[tuple[Tensor, float, Tensor]] = []
         columns = [slice(*own) for own in pairwise([0, *accumulate(ranks)])]
-        pairs = zip(acting, columns, parameters[::2], parameters[1::2], strict=True)
-        for (module, name), own, a, b in pairs:
-            rows, scale = self._rows[id(module)], float(module.scaling[name])
-            spans.append((rows, own, scale))
-            filled += [(a, scale, down[own]), (b, 1.0, up[rows, own])]
-        names = tuple(name for _, name in acting)
-        self._staged[names] = (_state(parameters), _Stage(down, up, tuple(spans)))
-        return filled
+        spans = [
+            (self._rows[id(module)], own, float(module.scaling[name]))
+            for (module, name), own in zip(acting, columns, strict=True)
+        ]
+        return _Stage(down, up, tuple(spans))
+
+
+def _places(acting: list[tuple[Any, str]], stage: _Stage) -> list[tuple[Tensor, float, Tensor]]:
+    """See :meth:`Joined.new_stage`."""
+    parameters = _parameters(acting)
+    filled: list[tuple[Tensor, float, Tensor]] = []
+    pairs = zip(stage.spans, parameters[::2], parameters[1::2], strict=True)
+    for (rows, own, scale), a, b in pairs:
+        filled += [(a, scale, stage.down[own]), (b, 1.0, stage.up[rows, own])]
+    return filled
 
 
 def _parameters(acting: list[tuple[Any, str]]) -> list[Tensor]:

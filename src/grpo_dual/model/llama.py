@@ -252,14 +252,19 @@ def _gate(both: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
-def use_flat_layers(body: Any, config: Any) -> None:
+def use_flat_layers(body: Any, config: Any, stages: Stages) -> None:
     """Let the decoder layers of a model compute flat rows so; all else they compute as before.
+
+    Args:
+        body: The decoder.
+        config: Its text configuration.
+        stages: Where its adapters are staged.
 
     Raises:
         UnsupportedError: The model is not of the family; nothing is changed.
     """
     check_family(body, config)
-    stages, rank = Stages(), padded_rank(body)
+    rank = padded_rank(body)
     layers = [FlatLayer(layer, config, n, stages, rank) for n, layer in enumerate(body.layers)]
     for layer, flat in zip(body.layers, layers, strict=True):
         layer.forward = MethodType(_forward(flat, last=flat is layers[-1]), layer)

@@ -15,15 +15,18 @@ from grpo_dual.model.family import is_plain
 from grpo_dual.model.joined import Joined, Stages
 
 
-def use_products(model: nn.Module) -> bool:
+def use_products(model: nn.Module, stages: Stages) -> bool:
     """Compute all plain LoRA layers of a PEFT model so; others, and active dropout, stay PEFT's.
+
+    Args:
+        model: The PEFT model.
+        stages: Where their adapters are staged.
 
     Returns:
         False where a layer stays PEFT's, since its base is no plain linear layer (4 bit, say).
     """
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     plain = [module for module in layers if is_plain(module.get_base_layer())]
-    stages = Stages()
     for module in plain:
         wrapped = cast("Any", module)
         wrapped.forward = MethodType(_forward(Joined(module, stages=stages)), module)

@@ -23,6 +23,7 @@ from grpo_dual.model.attention import ByGroup, RowAttention, use_runs
 from grpo_dual.model.checks import check_architecture, check_forward
 from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.head import Processor, TokenStats, project, token_stats
+from grpo_dual.model.joined import Stages
 from grpo_dual.model.llama import use_flat_layers
 from grpo_dual.model.loading import TRAINED, attach_lora, eos_ids, load_base, resolve_device
 from grpo_dual.model.lora import use_products
@@ -88,14 +89,17 @@ class Policy:
         on_cpu = self.device.type == "cpu"
         self.flat = (on_cpu or (half and self.device.type == "cuda")) and use_runs(causal_lm)
         self.layers: Literal["fused", "joined", "peft"] = "peft"
-        if half and use_products(model):
+        self._stages = Stages()
+        """Of the layers that compute flat rows."""
+        if half and use_products(model, self._stages):
             self.layers = "joined"
         self.notes: tuple[str, ...] = ()
         if self.flat:
             # Others than the Llama family take runs through Transformers' own layers.
+            own = Stages()
             try:
-                use_flat_layers(self.body, causal_lm.config.get_text_config())
-                self.layers = "fused"
+                use_flat_layers(self.body, causal_lm.config.get_text_config(), own)
+                self.layers, self._stages = "fused", own
             except UnsupportedError as reason:
                 self.notes = (f"training passes by Transformers' layers, not fused: {reason}",)
         self.checkpointing = False
@@ -255,6 +259,31 @@ class Policy:
                 yield
         finally:
             self._checkpointing(self.checkpointing)
+
+    def hold_adapters(self) -> None:
+        """Stage the active adapter, as it is now, where captured graphs of flat rows read it.
+
+        Raises:
+            UnsupportedError: Several adapters are active at once, or one is merged into the base.
+        """
+        self._stages.hold()
+
+    @contextmanager
+    def held_adapters(self) -> Iterator[None]:
+        """Inside, flat rows read what :meth:`hold_adapters` has staged.
+
+        Not for passes with a gradient: what they keep is written to again.
+        """
+        with self._stages.held():
+            yield
+
+    @property
+    def acting(self) -> frozenset[tuple[bool, bool, tuple[str, ...]]]:
+        """Which adapters act on the layers: disabled, merged, and the names of those active."""
+        return frozenset(
+            (layer.disable_adapters, layer.merged, tuple(layer.active_adapters))
+            for layer in self._adapted
+        )
 
     @contextmanager
     def adapter_dropout(self) -> Iterator[None]:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grpo_dual.rollouts.decode import Rows
 from grpo_dual.rollouts.drawing import Drawer
+from grpo_dual.rollouts.pool import Rows
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.policy import Policy
 from grpo_dual.rollouts.engine import Codec, Engine
 from grpo_dual.rollouts.graph import GraphEngine
+from grpo_dual.rollouts.rehearsal import rehearse
 from grpo_dual.rollouts.transformers import TransformersEngine
 
 
@@ -20,21 +21,24 @@ def choose_engine(
         policy: What is sampled from.
         codec: EOS ids, pad id and decoding.
         config: Engine, sampling and sequences at once.
-        tell: Hears why the in-place engine is not used, where it might have been.
+        tell: Hears why the in-place engine is not used where it might have been, or not at its
+            best.
 
     Raises:
         ConfigError: ``graph`` was asked for by name and cannot run.
     """
     if config.engine != "transformers":
         try:
-            quantization = policy.config.quantization
-            if quantization != "none":
-                raise UnsupportedError(
-                    f"the base weights are {quantization}, and it reads 16-bit ones"
-                )
             if policy.device.type != "cuda":
                 raise UnsupportedError("CUDA graphs need a CUDA device")
-            return GraphEngine(policy, codec, config.sampling, max_sequences=config.max_sequences)
+            engine = GraphEngine(policy, codec, config.sampling, max_sequences=config.max_sequences)
+            if engine.slower is not None:
+                rehearse(policy)
+                tell(
+                    "rollouts in place, through the model's own modules, which takes longer than a "
+                    f"step made for its family: {engine.slower}"
+                )
+            return engine
         except UnsupportedError as reason:
             if config.engine == "graph":
                 raise ConfigError(

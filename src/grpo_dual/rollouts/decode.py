@@ -1,69 +1,47 @@
-"""Prompts in one pass of the training pass's layers, completions token by token in plain torch.
+"""Prompts in one pass of the training pass's layers; completions token by token, by a decode step.
 
-The latter is the way of the CPU and the oracle of the fused kernels (fused.py).
-
-Keys and values live in one pool of token slots. A sequence is two runs of slots: its prompt, which
-the K completions of a prompt share, and its own completion. No prompt is repeated, prompts of
-different length waste nothing, and a sequence that has finished is dropped by forgetting its row.
+The decode step here is the Llama family's in plain torch: the way of the CPU, and the oracle of the
+fused kernels (fused.py). Other decoders go through their own modules (modules.py).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from grpo_dual.model.attention import attend
+from grpo_dual.model.attention import attend as attend_runs
 from grpo_dual.model.llama import residual, rms_norm, rotate
 from grpo_dual.model.packing import prompt_runs
 from grpo_dual.model.policy import Policy
+from grpo_dual.rollouts.pool import Pool, Rows, Slot, attend
 from grpo_dual.rollouts.weights import Group, Layer, Weights
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Token slots for keys and values."""
-
-    keys: Tensor
-    """[layers, slots, kv heads, D]"""
-    values: Tensor
-
-    @classmethod
-    def allocate(cls, weights: Weights, slots: int) -> "Pool":
-        """Slots of zeros: a key that a row does not see is multiplied by 0, and must be finite."""
-        shape = (len(weights.layers), slots, weights.kv_heads, weights.head_dim)
-        make = lambda: torch.zeros(shape, dtype=weights.dtype, device=weights.device)  # noqa: E731
-        return cls(make(), make())
+class DecodeStep(Protocol):
+    """A token of each active sequence through the model."""
 
     @property
-    def slots(self) -> int:
-        """How many tokens fit."""
-        return self.keys.shape[1]
+    def slot(self) -> Slot:
+        """What a token keeps."""
+        ...
 
+    def refresh(self) -> Hashable:
+        """Take the adapter as it is now, where captured graphs see it.
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The active sequences, int32 [b] each; captured graphs read these very tensors."""
+        Returns:
+            What they cannot see: graphs captured behind another answer do not serve.
+        """
+        ...
 
-    tokens: Tensor
-    """[b] int64: the last token drawn, to be run now."""
-    prompt: Tensor
-    """First slot of the prompt; -1 of a filler, which has none."""
-    length: Tensor
-    """Tokens of the prompt."""
-    own: Tensor
-    """First slot of the completion."""
-    step: Tensor
-    """[1]: completion tokens in the pool already, the same for all."""
-    together: int
-    """Rows of a prompt that may meet its keys together, a power of two that is not above K; the
-    rows of a prompt stand behind one another."""
+    def reserve(self, positions: int) -> bool:
+        """Be ready for so many positions; True: graphs captured before do not serve any more."""
+        ...
 
-
-def power_below(n: int) -> int:
-    """The largest power of two that is not above ``n``; 1 at least."""
-    return 1 << max(n.bit_length() - 1, 0)
+    def hidden(self, rows: Rows, pool: Pool) -> Tensor:
+        """[b, d] final normalised states of the rows' tokens; keys and values go into the pool."""
+        ...
 
 
 def prefill(
@@ -87,7 +65,7 @@ def prefill(
     def run(layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
         pool.keys[layer].index_copy_(0, slot, k)
         pool.values[layer].index_copy_(0, slot, v)
-        return attend(q, k, v, runs, scale=scale)
+        return attend_runs(q, k, v, runs, scale=scale)
 
     ids = torch.tensor([i for own in prompts for i in own], device=policy.device)
     last = (sizes.cumsum(0) - 1).to(policy.device)
@@ -95,21 +73,27 @@ def prefill(
 
 
 class Decoder:
-    """Runs a token of each active sequence through the model."""
+    """Implements :class:`DecodeStep` for the Llama family."""
 
-    def __init__(self, weights: Weights, positions: int) -> None:
-        """Prepare rotary tables for so many positions."""
+    def __init__(self, weights: Weights) -> None:
+        """Of those weights."""
         self.weights = weights
-        w = weights
-        places = torch.arange(positions, device=w.device)[None]
-        probe = torch.empty(1, dtype=w.dtype, device=w.device)
-        cos, sin = w.rotary(probe, places)
-        self.cos: Tensor = cos[0].contiguous()
-        """[positions, D]"""
-        self.sin: Tensor = sin[0].contiguous()
+
+    @property
+    def slot(self) -> Slot:
+        """See :class:`DecodeStep`."""
+        return self.weights.slot
+
+    def refresh(self) -> None:
+        """See :class:`DecodeStep`."""
+        self.weights.refresh()
+
+    def reserve(self, positions: int) -> bool:
+        """See :class:`DecodeStep`."""
+        return self.weights.reserve(positions)
 
     def hidden(self, rows: Rows, pool: Pool) -> Tensor:
-        """[b, d] final normalised states of the rows' tokens; keys and values go into the pool."""
+        """See :class:`DecodeStep`."""
         x = residual(F.embedding(rows.tokens, self.weights.embedding))
         for index, layer in enumerate(self.weights.layers):
             x = self._layer(x, layer, rows, pool.keys[index], pool.values[index])
@@ -137,29 +121,11 @@ class Decoder:
         return x + out
 
     def _layer(self, x: Tensor, layer: Layer, rows: Rows, keys: Tensor, values: Tensor) -> Tensor:
-        position = (rows.length + rows.step).long()
-        q, k, v = self._qkv(x, layer, self.cos[position][:, None], self.sin[position][:, None])
-        slot = (rows.own + rows.step).long()
-        keys.index_copy_(0, slot, k)
-        values.index_copy_(0, slot, v)
-        return self._finish(x, self._attend(q, rows, keys, values), layer)
-
-    def _attend(self, q: Tensor, rows: Rows, keys: Tensor, values: Tensor) -> Tensor:
-        """[b, Hq D]: gathers each row's slots; the way of the CPU and the oracle of the kernel."""
-        lengths = rows.length + rows.step + 1
-        places = torch.arange(int(lengths.max()), device=q.device)[None]
-        own = (places - rows.length[:, None]) + rows.own[:, None]
-        slots = torch.where(places < rows.length[:, None], rows.prompt[:, None] + places, own)
-        inside = places < lengths[:, None]
-        slots = slots.masked_fill(~inside, 0).long()
-        mixed = F.scaled_dot_product_attention(
-            q[:, :, None],
-            keys[slots].transpose(1, 2),
-            values[slots].transpose(1, 2),
-            attn_mask=inside[:, None, None],
-            enable_gqa=True,
-        )
-        return mixed.flatten(1)
+        cos, sin = (table[rows.position][:, None] for table in (self.weights.cos, self.weights.sin))
+        q, k, v = self._qkv(x, layer, cos, sin)
+        keys.index_copy_(0, rows.slot, k)
+        values.index_copy_(0, rows.slot, v)
+        return self._finish(x, attend(q, rows, keys, values, None).flatten(1), layer)
 
 
 def linear(x: Tensor, group: Group, rank: int) -> list[Tensor]:

@@ -14,7 +14,8 @@ from triton import next_power_of_2  # pyright: ignore[reportMissingImports]
 
 from grpo_dual.model.llama import add_norm, residual
 from grpo_dual.rollouts import kernels as triton_kernels  # this module is for CUDA only
-from grpo_dual.rollouts.decode import Pool, Rows, power_below
+from grpo_dual.rollouts.attending import attend, early
+from grpo_dual.rollouts.pool import Pool, Rows, Slot
 from grpo_dual.rollouts.weights import Group, Layer, Weights
 
 kernels: Any = triton_kernels
@@ -25,17 +26,7 @@ COLUMNS = 64
 """Columns of a tile of the residual stream."""
 WIDE = 64
 """Columns of a tile of the MLP's inner width."""
-LANES = 16
-"""Queries, of a key's heads in the rows of a prompt, that meet its keys in one product."""
-SPLITS = 8
-"""Most parts of an attention that run beside each other."""
-PROGRAMS = 512
-"""Programs of attention that its splits do not exceed."""
-KEYS = 64
-"""Keys of a tile."""
-STAGES = 1
-"""Tiles of keys under way at once: more programs beside each other do better than more tiles."""
-WARPS = {"close": 4, "qkv": 8, "attend": 4, "merge": 1, "mlp": 8}
+WARPS = {"close": 4, "qkv": 8, "mlp": 8}
 """As are the numbers above, the best of those tried on an H200 (docs/performance.md)."""
 
 
@@ -61,14 +52,25 @@ class _Read(NamedTuple):
 
 
 class Fused:
-    """One decode step on CUDA."""
+    """Implements :class:`grpo_dual.rollouts.decode.DecodeStep` on CUDA."""
 
-    def __init__(self, weights: Weights, cos: Tensor, sin: Tensor) -> None:
-        """``cos``, ``sin``: [positions, D] rotary tables in the model's dtype."""
+    def __init__(self, weights: Weights) -> None:
+        """Of a model of the Llama family, without biases but in queries, keys and values."""
         self._w = weights
-        self._cos, self._sin = cos, sin
-        early = torch.cuda.get_device_capability(cos.device)[0] >= 9
-        self._early: Any = {"EARLY": early, "launch_pdl": early}
+        self._early = early(weights.device)
+
+    @property
+    def slot(self) -> Slot:
+        """See :class:`grpo_dual.rollouts.decode.DecodeStep`."""
+        return self._w.slot
+
+    def refresh(self) -> None:
+        """See :class:`grpo_dual.rollouts.decode.DecodeStep`."""
+        self._w.refresh()
+
+    def reserve(self, positions: int) -> bool:
+        """See :class:`grpo_dual.rollouts.decode.DecodeStep`."""
+        return self._w.reserve(positions)
 
     def hidden(self, rows: Rows, pool: Pool) -> Tensor:
         """[b, d] final normalised states of the rows' tokens."""
@@ -78,7 +80,8 @@ class Fused:
         read = self._norm(x, w.layers[0].attention_norm)
         for index, (layer, next_norm) in enumerate(zip(w.layers, following, strict=True)):
             queries = self._qkv(read, layer, rows, pool, index)
-            y = self._attend(queries, rows, pool, index) @ layer.output.whole.t()
+            mixed = attend(queries, rows, pool.keys[index], pool.values[index], None)
+            y = mixed.flatten(1) @ layer.output.whole.t()
             x, read = self._close(x, y, layer.output, layer.mlp_norm)
             if index == 0:
                 read = self._norm(x, layer.mlp_norm)
@@ -103,16 +106,16 @@ class Fused:
         return total, _Read(xw, squares)
 
     def _qkv(self, read: _Read, layer: Layer, rows: Rows, pool: Pool, index: int) -> Tensor:
-        """[b, Hq D] turned queries; keys and values go into the pool."""
+        """[b, Hq, D] turned queries; keys and values go into the pool."""
         w, group, unused = self._w, layer.qkv, read.states
         m = len(unused)
         normed = layer.query_norm is not None
         raw = read.states @ group.whole.t()
         biases: list[Any] = [unused if p.bias is None else p.bias for p in group.projections]
-        queries = raw.new_empty(m, w.heads * w.head_dim)
+        queries = raw.new_empty(m, w.heads, w.head_dim)
         kernels.finish_qkv[(w.heads + 2 * w.kv_heads, -(-m // ROWS))](
             raw, group.ups, *biases, layer.query_norm if normed else unused,
-            layer.key_norm if normed else unused, cos_ptr=self._cos, sin_ptr=self._sin,
+            layer.key_norm if normed else unused, cos_ptr=w.cos, sin_ptr=w.sin,
             keys_ptr=pool.keys[index], values_ptr=pool.values[index], length_ptr=rows.length,
             own_ptr=rows.own, step_ptr=rows.step, out_ptr=queries, eps=w.eps,
             BIASED=group.projections[0].bias is not None, NORMED=normed, HQ=w.heads, HK=w.kv_heads,
@@ -120,28 +123,6 @@ class Fused:
             **self._early,
         )  # fmt: skip
         return queries
-
-    def _attend(self, queries: Tensor, rows: Rows, pool: Pool, index: int) -> Tensor:
-        """[b, Hq D]."""
-        w, m = self._w, len(queries)
-        per = w.heads // w.kv_heads
-        each = min(rows.together, power_below(LANES // per))
-        blocks = -(-m // each)
-        splits = min(SPLITS, power_below(max(1, PROGRAMS // (blocks * w.kv_heads))))
-        acc = queries.new_empty(m, splits, w.heads, w.head_dim, dtype=torch.float32)
-        stats = queries.new_empty(2, m, splits, w.heads, dtype=torch.float32)
-        kernels.attend[(blocks, w.kv_heads, splits)](
-            queries, pool.keys[index], pool.values[index], rows.prompt, rows.length, rows.own,
-            rows.step, acc, stats, m, w.head_dim**-0.5, HQ=w.heads, HK=w.kv_heads, G=per,
-            BR=each, BG=max(ROWS, next_power_of_2(each * per)), D=w.head_dim, BL=KEYS,
-            SPLITS=splits, num_warps=WARPS["attend"], num_stages=STAGES, **self._early,
-        )  # fmt: skip
-        mixed = torch.empty_like(queries)
-        kernels.merge[(m, w.heads)](
-            acc, stats, mixed, m, HQ=w.heads, D=w.head_dim, SPLITS=splits,
-            num_warps=WARPS["merge"], **self._early,
-        )  # fmt: skip
-        return mixed
 
     def _mlp(self, read: _Read, group: Group) -> Tensor:
         """[b, inner]: silu(gate) * up."""

@@ -4,10 +4,15 @@ Each prompt is run once; its keys and values are shared by its K completions. A 
 included, is captured once for a few batch sizes and replayed; sequences that have finished leave
 the batch, which then goes on in the next smaller captured size. On the CPU the same code runs
 without graphs. The base weights are the trainer's, and the live adapter is staged anew before every
-rollout (weights.py): nothing is merged, copied or synchronised with another process.
+rollout: nothing is merged, copied or synchronised with another process.
+
+The Llama family has a decode step of its own (fused.py; on the CPU decode.py), all other decoders
+go through their modules (modules.py).
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,10 +22,13 @@ from grpo_dual.config.schema import SamplingConfig
 from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.policy import Policy
 from grpo_dual.rollouts.batch import Batch, Look
-from grpo_dual.rollouts.decode import Decoder, Pool, Rows, power_below, prefill
+from grpo_dual.rollouts.decode import Decoder, DecodeStep, prefill
 from grpo_dual.rollouts.drawing import Drawer
 from grpo_dual.rollouts.engine import Codec
+from grpo_dual.rollouts.modules import Modules
 from grpo_dual.rollouts.output import Output
+from grpo_dual.rollouts.pool import Pool, Rows, power_below
+from grpo_dual.rollouts.transformers import TransformersEngine
 from grpo_dual.rollouts.weights import Weights, check_fused
 from grpo_dual.types import Prompt, Rollout, RolloutGroup
 
@@ -53,9 +61,8 @@ class GraphEngine:
             max_sequences: sequences at once; more prompts run in waves.
 
         Raises:
-            UnsupportedError: The model is not of the Llama family or takes no flat rows, on CUDA
-                it has biases that the kernels do not add, the adapter is no plain LoRA, or sampling
-                truncates by top-p alone.
+            UnsupportedError: The model takes no flat rows, its layers keep different keys and
+                values, or sampling truncates by top-p alone.
         """
         if sampling.top_p < 1.0 and sampling.top_k == 0:
             raise UnsupportedError("top_p without top_k keeps any number of ids")
@@ -70,42 +77,65 @@ class GraphEngine:
             raise UnsupportedError(f"{dtype} on CUDA; its kernels are for 16 bit")
         if not policy.flat:
             raise UnsupportedError("the model's attention takes no flat rows")
-        if self._graphs:
-            check_fused(policy)
-        self._weights = Weights(policy)
+        self.slower: str | None = None
+        """Why the model's own modules are gone through, not a step made for its family; or None."""
+        self._decoder = self._decode_step()
+        self._state: Hashable = None
+        """Of the adapter, as far as captured graphs cannot see it."""
+        self._long = TransformersEngine(policy, codec, sampling, max_sequences=max_sequences)
+        """For sequences longer than an attention window, which the pool does not respect."""
         self._pool: Pool | None = None
-        self._decoder: Decoder | None = None
-        self._fused: Any = None
-        """The kernels' way, on CUDA."""
         self._drawers = {
             greedy: Drawer(sampling, codec.eos_ids, policy.device, greedy=greedy)
             for greedy in (False, True)
         }
         """Sampling as configured, and greedy."""
-        self._batches: dict[tuple[int, bool, int], Batch] = {}
+        self._batches: dict[tuple[int, bool, int, Hashable], Batch] = {}
         self._output: Output | None = None
 
     def generate(
         self, prompts: Sequence[Prompt], k: int, *, greedy: bool = False
     ) -> list[RolloutGroup]:
         """See :class:`grpo_dual.rollouts.engine.Engine`."""
-        self._weights.refresh()
-        groups: dict[int, RolloutGroup] = {}
+        self._state = self._decoder.refresh()
+        window, span = self._policy.window, self._sampling.max_new_tokens
+        beyond = [i for i, p in enumerate(prompts) if window and len(p.token_ids) + span > window]
+        groups = dict(
+            zip(
+                beyond,
+                self._long.generate([prompts[i] for i in beyond], k, greedy=greedy),
+                strict=True,
+            )
+        )
         with self._policy.inference():
-            for wave in self._waves(prompts, k):
+            within = [i for i in range(len(prompts)) if i not in groups]
+            for wave in self._waves(prompts, within, k):
                 drawn = self._wave([prompts[i].token_ids for i in wave], k, greedy=greedy)
                 for place, i in enumerate(wave):
                     own = drawn[place * k : (place + 1) * k]
                     groups[i] = RolloutGroup(prompts[i], tuple(own))
         return [groups[i] for i in range(len(prompts))]
 
-    def _waves(self, prompts: Sequence[Prompt], k: int) -> list[list[int]]:
-        """Prompts that run together: of like length, within sequences and memory."""
+    def _decode_step(self) -> DecodeStep:
+        """The fastest one that is exact."""
+        try:
+            if not self._graphs:
+                return Decoder(Weights(self._policy))
+            check_fused(self._policy)
+            from grpo_dual.rollouts.fused import Fused  # triton: on CUDA only
+
+            return Fused(Weights(self._policy))
+        except UnsupportedError as reason:
+            self.slower = str(reason)
+            return Modules(self._policy)
+
+    def _waves(self, prompts: Sequence[Prompt], within: Sequence[int], k: int) -> list[list[int]]:
+        """Those of the prompts ``within``, as they run together: of like length, few enough."""
         limit = self._slot_limit()
         span = self._sampling.max_new_tokens
         waves: list[list[int]] = []
         used = 0
-        for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].token_ids)):
+        for i in sorted(within, key=lambda i: len(prompts[i].token_ids)):
             need = len(prompts[i].token_ids) + k * span
             full = waves and (len(waves[-1]) + 1) * k > self._max_sequences
             if not waves or full or used + need + span > limit:
@@ -118,12 +148,11 @@ class GraphEngine:
     def _slot_limit(self) -> int:
         if not self._graphs:
             return 1 << 40
-        w = self._weights
-        size = 2 * len(w.layers) * w.kv_heads * w.head_dim * w.embedding.element_size()
-        free, _ = torch.cuda.mem_get_info(w.device)
-        cached = torch.cuda.memory_reserved(w.device) - torch.cuda.memory_allocated(w.device)
+        slot = self._decoder.slot
+        free, _ = torch.cuda.mem_get_info(slot.device)
+        cached = torch.cuda.memory_reserved(slot.device) - torch.cuda.memory_allocated(slot.device)
         own = self._pool.slots if self._pool is not None else 0
-        return int((free + cached) * _FREE_SHARE / size) + own
+        return int((free + cached) * _FREE_SHARE / slot.bytes) + own
 
     def _wave(self, prompts: list[tuple[int, ...]], k: int, *, greedy: bool) -> list[Rollout]:
         span, count = self._sampling.max_new_tokens, len(prompts) * k
@@ -179,19 +208,14 @@ class GraphEngine:
         if self._pool is None or self._pool.slots < slots:
             self._drop()
             self._pool = None
-            self._pool = Pool.allocate(self._weights, slots)
-        if self._decoder is None or len(self._decoder.cos) < positions:
+            self._pool = Pool.allocate(self._decoder.slot, slots)
+        if self._decoder.reserve(positions):
             self._drop()
-            self._decoder = Decoder(self._weights, -(-positions // 512) * 512)
-            if self._graphs:
-                from grpo_dual.rollouts.fused import Fused  # triton: on CUDA only
-
-                self._fused = Fused(self._weights, self._decoder.cos, self._decoder.sin)
         if self._output is None or len(self._output.tokens) <= count:
             self._drop()
             most = max(count, self._max_sequences if self._graphs else 0)
             self._output = Output.allocate(
-                most, self._sampling, self._weights.dtype, self._policy.device
+                most, self._sampling, self._decoder.slot.dtype, self._policy.device
             )
         return self._pool
 
@@ -207,7 +231,7 @@ class GraphEngine:
     def _batch(self, count: int, drawer: Drawer, together: int) -> Batch:
         """A batch of the size for ``count`` sequences, captured on CUDA; its rows are fillers."""
         size = self._size(count)
-        key = (size, drawer.greedy, together)
+        key = (size, drawer.greedy, together, self._state)
         batch = self._batches.get(key)
         if batch is None:
             batch = self._new_batch(size, drawer, together)
@@ -276,9 +300,8 @@ class GraphEngine:
 
     def _step(self, batch: Batch) -> None:
         """Run the last tokens and draw the next; all that a graph captures."""
-        assert self._decoder is not None
         assert self._pool is not None
-        states = (self._fused or self._decoder).hidden(batch.rows, self._pool)
+        states = self._decoder.hidden(batch.rows, self._pool)
         batch.rows.step.add_(1)
         self._draw(batch, self._policy.logits(states))
 
@@ -300,13 +323,19 @@ class GraphEngine:
             batch.seen.scatter_(1, drawn.tokens[:, None], True)
 
     def _capture(self, batch: Batch) -> None:
-        """Capture a step on fillers; what it writes lies in spare slots and rows."""
+        """Capture a step on fillers; what it writes lies in spare slots and rows.
+
+        Raises:
+            UnsupportedError: The step waits for the device.
+        """
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(2):  # compiles kernels and lets libraries allocate
+            self._step(batch)  # compiles kernels and lets libraries allocate
+            batch.rows.step.zero_()
+            with _no_waiting():
                 self._step(batch)
-                batch.rows.step.zero_()
+            batch.rows.step.zero_()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
@@ -336,3 +365,26 @@ class GraphEngine:
         if smaller.seen is not None and seen is not None:
             smaller.seen[:count] = seen
         return smaller
+
+
+@contextmanager
+def _no_waiting() -> Iterator[None]:
+    """Inside, what waits for the device is refused, as a capture would, which it would break off.
+
+    A capture that breaks off leaves the generator of random numbers useless.
+
+    Raises:
+        UnsupportedError: Something waits.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    except RuntimeError as error:
+        if "synchronizing CUDA operation" not in str(error):
+            raise
+        raise UnsupportedError("a step of its modules waits for the device") from error
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

@@ -10,8 +10,8 @@ is fp32, and so is everything inside; what the training pass rounds on its way i
 (but for a bias, which it adds before it rounds, and for a head that is normed, which it turns in 16
 bit). No atomics, so the same input gives the same bits.
 
-Legend: M rows (sequences), R staged rank, D head dimension, BM rows of a tile, BC columns of one,
-SP a power of two that is SLICES at least.
+Legend: M rows (sequences), R staged rank, D head dimension, DP a power of two that is D at least,
+BM rows of a tile, BC columns of one, SP a power of two that is SLICES at least.
 """
 
 import triton  # pyright: ignore[reportMissingImports]
@@ -171,13 +171,22 @@ def _share(count, SPLITS: tl.constexpr, BL: tl.constexpr):
 
 
 @triton.jit
+def _inside(rows, dims, D: tl.constexpr, DP: tl.constexpr):
+    """[rows, DP] mask of what exists."""
+    mask = rows[:, None]
+    if DP != D:
+        mask = mask & (dims < D)[None, :]
+    return mask
+
+
+@triton.jit
 def _tile(
     keys_ptr, values_ptr, start, first, last, kv_head,
-    HK: tl.constexpr, D: tl.constexpr, BL: tl.constexpr,
+    HK: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BL: tl.constexpr,
 ):  # fmt: skip
-    """[BL, D] keys and values of slots ``start + first`` on, zeros from ``start + last`` on."""
-    t, dims = first + tl.arange(0, BL), tl.arange(0, D)
-    inside = (t < last)[:, None]
+    """[BL, DP] keys and values of slots ``start + first`` on, zeros from ``start + last`` on."""
+    t, dims = first + tl.arange(0, BL), tl.arange(0, DP)
+    inside = _inside(t < last, dims, D, DP)
     place = ((start + t).to(tl.int64) * HK + kv_head)[:, None] * D + dims[None, :]
     k = tl.load(keys_ptr + place, mask=inside, other=0.0)
     return k, tl.load(values_ptr + place, mask=inside, other=0.0)
@@ -201,7 +210,8 @@ def _meet(q, k, v, count, member, top, weight, acc, scale, BL: tl.constexpr):
 def attend(
     q_ptr, keys_ptr, values_ptr, prompt_ptr, length_ptr, own_ptr, step_ptr, acc_ptr, stats_ptr,
     M, scale, HQ: tl.constexpr, HK: tl.constexpr, G: tl.constexpr, BR: tl.constexpr,
-    BG: tl.constexpr, D: tl.constexpr, BL: tl.constexpr, SPLITS: tl.constexpr, EARLY: tl.constexpr,
+    BG: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BL: tl.constexpr, SPLITS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
     """A split of the attention of BR rows' tokens to their prompts and their completions.
 
@@ -210,9 +220,10 @@ def attend(
     weight [2, M, SPLITS, HQ], fp32.
     """
     block, kv_head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    lanes, dims = tl.arange(0, BG), tl.arange(0, D)
+    lanes, dims = tl.arange(0, BG), tl.arange(0, DP)
     row, head = block * BR + lanes // G, kv_head * G + lanes % G
     real = (lanes < BR * G) & (row < M)
+    there = _inside(real, dims, D, DP)
     prompt = tl.load(prompt_ptr + row, mask=real, other=-1)
     total = tl.load(step_ptr) + 1
     # The first tile is not of this step's keys, and need not be awaited.
@@ -220,26 +231,24 @@ def attend(
     share = _share(length, SPLITS, BL)
     first = split * share
     last = tl.minimum(first + share, length)
-    k, v = _tile(keys_ptr, values_ptr, start, first, last, kv_head, HK, D, BL)
+    k, v = _tile(keys_ptr, values_ptr, start, first, last, kv_head, HK, D, DP, BL)
     _await(EARLY)
-    q = tl.load(
-        q_ptr + (row * HQ + head)[:, None] * D + dims[None, :], mask=real[:, None], other=0.0
-    )
+    q = tl.load(q_ptr + (row * HQ + head)[:, None] * D + dims[None, :], mask=there, other=0.0)
     top = tl.full((BG,), -1e30, tl.float32)
     weight = tl.zeros((BG,), tl.float32)
-    acc = tl.zeros((BG, D), tl.float32)
+    acc = tl.zeros((BG, DP), tl.float32)
     top, weight, acc = _meet(q, k, v, last - first, prompt == start, top, weight, acc, scale, BL)
     before = -1
     for r in range(BR):
-        there = block * BR + r < M
-        start = tl.load(prompt_ptr + block * BR + r, mask=there, other=-1)
-        length = tl.load(length_ptr + block * BR + r, mask=there, other=0)
+        is_row = block * BR + r < M
+        start = tl.load(prompt_ptr + block * BR + r, mask=is_row, other=-1)
+        length = tl.load(length_ptr + block * BR + r, mask=is_row, other=0)
         share = _share(length, SPLITS, BL)
         first = split * share
         # Behind its first row a prompt has been met.
         last = tl.where(start == before, first, tl.minimum(first + share, length))
         for t in range(tl.where(r == 0, first + BL, first), last, BL):
-            k, v = _tile(keys_ptr, values_ptr, start, t, last, kv_head, HK, D, BL)
+            k, v = _tile(keys_ptr, values_ptr, start, t, last, kv_head, HK, D, DP, BL)
             top, weight, acc = _meet(
                 q, k, v, last - t, prompt == start, top, weight, acc, scale, BL
             )
@@ -255,11 +264,11 @@ def attend(
         first = item % PIECES * share
         last = tl.minimum(first + share, total)
         for t in range(first, last, BL):
-            k, v = _tile(keys_ptr, values_ptr, own, t, last, kv_head, HK, D, BL)
+            k, v = _tile(keys_ptr, values_ptr, own, t, last, kv_head, HK, D, DP, BL)
             mine = real & (lanes // G == r)
             top, weight, acc = _meet(q, k, v, last - t, mine, top, weight, acc, scale, BL)
     at = (row * SPLITS + split) * HQ + head
-    tl.store(acc_ptr + at[:, None] * D + dims[None, :], acc, mask=real[:, None])
+    tl.store(acc_ptr + at[:, None] * D + dims[None, :], acc, mask=there)
     tl.store(stats_ptr + at, top, mask=real)
     tl.store(stats_ptr + M * SPLITS * HQ + at, weight, mask=real)
 
@@ -267,19 +276,20 @@ def attend(
 @triton.jit
 def merge(
     acc_ptr, stats_ptr, mixed_ptr, M,
-    HQ: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, EARLY: tl.constexpr,
+    HQ: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, SPLITS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """Put the splits of a row's head together."""
     _await(EARLY)
     row, head = tl.program_id(0), tl.program_id(1)
-    dims, s = tl.arange(0, D), tl.arange(0, SPLITS)
+    dims, s = tl.arange(0, DP), tl.arange(0, SPLITS)
     at = (row * SPLITS + s) * HQ + head
     top = tl.load(stats_ptr + at)
     fade = tl.exp(top - tl.max(top, 0))
     weight = tl.sum(tl.load(stats_ptr + M * SPLITS * HQ + at) * fade, 0)
-    parts = tl.load(acc_ptr + at[:, None] * D + dims[None, :])
+    there = dims < D
+    parts = tl.load(acc_ptr + at[:, None] * D + dims[None, :], mask=there[None, :], other=0.0)
     mixed = (tl.sum(parts * fade[:, None], 0) / weight).to(mixed_ptr.dtype.element_ty)
-    tl.store(mixed_ptr + row * (HQ * D) + head * D + dims, mixed)
+    tl.store(mixed_ptr + row * (HQ * D) + head * D + dims, mixed, mask=there)
 
 
 @triton.jit

@@ -23,6 +23,7 @@ from grpo_dual.model.family import (
     side_by_side,
 )
 from grpo_dual.model.policy import Policy
+from grpo_dual.rollouts.pool import Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,10 @@ class Weights:
         self.heads = int(config.num_attention_heads)
         self.kv_heads = int(config.num_key_value_heads)
         self.head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // self.heads)
-        self.rotary: Any = body.rotary_emb
+        self._rotary: Any = body.rotary_emb
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
+        self.cos = self.sin = self.embedding.new_empty(0, self.head_dim)
+        """[positions, D] rotary tables."""
         self.rank = padded_rank(policy.body)
         self.layers = tuple(self._layer(layer) for layer in body.layers)
         self._modules = [
@@ -117,6 +120,20 @@ class Weights:
             for group in (layer.qkv, layer.output, layer.gate_up, layer.down)
             for projection in group.projections
         ]
+
+    @property
+    def slot(self) -> Slot:
+        """What a token keeps."""
+        return Slot(len(self.layers), self.kv_heads, self.head_dim, self.dtype, self.device)
+
+    def reserve(self, positions: int) -> bool:
+        """Make rotary tables for so many positions; True: there were none so long."""
+        if len(self.cos) >= positions:
+            return False
+        places = torch.arange(-(-positions // 512) * 512, device=self.device)[None]
+        probe = torch.empty(1, dtype=self.dtype, device=self.device)
+        self.cos, self.sin = (own[0].contiguous() for own in self._rotary(probe, places))
+        return True
 
     def _layer(self, layer: Any) -> Layer:
         attention, mlp = layer.self_attn, layer.mlp

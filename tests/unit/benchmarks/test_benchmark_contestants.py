@@ -22,6 +22,7 @@ def flags(tmp_path: Path) -> argparse.Namespace:
     lengths = tmp_path / "lengths.json"
     lengths.write_text(json.dumps({"lengths": [5, 9, 3]}))
     return argparse.Namespace(
+        nf4=False,
         shape="tiny", prompts=2, k=2, new_tokens=3, prompt_lengths=lengths, sampling="plain",
         engine="auto", warmup=0, rounds=2, rival_rounds=2,
     )  # fmt: skip

@@ -125,10 +125,6 @@ def test_numbers_and_words(tmp_path: Path) -> None:
             "objectives:\n  fairness:\n    custom_rewards:\n      - {functoin: 'a:b'}\n",
             [":4:", "custom_rewards.0", "`function`"],
         ),
-        (
-            "model: {quantization: nf4}\nrollout: {engine: graph}\n",
-            ["rollout.engine: graph reads 16-bit", "model.quantization is nf4"],
-        ),
         ("a: [1\n", ["not valid YAML"]),
         ("a: !!python/object:os.system {}\n", ["not valid YAML"]),
         ("", ["empty"]),

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 import tiny_models
-from grpo_dual.config.schema import LoraConfig, ModelConfig, RolloutConfig
+from grpo_dual.config.schema import LoraConfig, ModelConfig, SamplingConfig
 from grpo_dual.errors import ConfigError, ModelError
 from grpo_dual.model import fourbit
 from grpo_dual.model.family import UnsupportedError
+from grpo_dual.model.joined import Stages
 from grpo_dual.model.llama import use_flat_layers
 from grpo_dual.model.lora import use_products
-from grpo_dual.model.packing import PackedBatch, pack, unpack
+from grpo_dual.model.packing import PackedBatch, flatten, pack, unpack
 from grpo_dual.model.policy import Policy, load_policy
-from grpo_dual.rollouts.choose import choose_engine
-from grpo_dual.rollouts.transformers import TransformersEngine
+from grpo_dual.rollouts.graph import GraphEngine
 from grpo_dual.rollouts.weights import Weights
 
 CPU = torch.device("cpu")
@@ -277,24 +277,31 @@ def test_fast_layers_leave_it_alone(folder: Path) -> None:
     policy = live(folder, dtype="bfloat16")
     expected = logprobs(policy)
     settings = policy.causal_lm.config.get_text_config()
-    assert not use_products(policy.model)
-    for attempt in (lambda: use_flat_layers(policy.body, settings), lambda: Weights(policy)):
+    assert not use_products(policy.model, Stages())
+    for attempt in (
+        lambda: use_flat_layers(policy.body, settings, Stages()),
+        lambda: Weights(policy),
+    ):
         with pytest.raises(UnsupportedError, match=r"q_proj.* is Linear4bit of Params4bit"):
             attempt()
     assert torch.equal(logprobs(policy), expected)
 
 
-def test_rollouts_say_that_they_are_not_in_place(folder: Path) -> None:
+def test_rollouts_in_place_go_through_its_modules(folder: Path) -> None:
     policy = live(folder)
-    heard: list[str] = []
-    engine = choose_engine(policy, tiny_models.Codec(), RolloutConfig(), heard.append)
-    assert isinstance(engine, TransformersEngine)
-    assert heard == [
-        "rollouts by the transformers engine, not in place: the base weights are nf4, and it reads "
-        "16-bit ones"
-    ]
-    with pytest.raises(ConfigError, match=r"rollout\.engine: graph cannot run here: .*nf4"):
-        choose_engine(policy, tiny_models.Codec(), RolloutConfig(engine="graph"), heard.append)
+    sampling = SamplingConfig(max_new_tokens=12)
+    engine = GraphEngine(policy, tiny_models.Codec(), sampling, max_sequences=8)
+    assert engine.slower is not None
+    assert "q_proj.base_layer is Linear4bit of Params4bit" in engine.slower
+    prompts = [tiny_models.prompt([1, 20, 21, 22]), tiny_models.prompt([1, 30])]
+    for update in (0.1, 0.2):
+        tiny_models.randomise(policy, update)
+        groups = engine.generate(prompts, 3)
+        rows = [(g.prompt.token_ids, [r.token_ids for r in g.rollouts]) for g in groups]
+        with torch.no_grad():
+            scored = policy.token_stats(flatten(rows), temperature=1.0, chunk=50).logprobs
+        recorded = [p for g in groups for r in g.rollouts for p in r.logprobs]
+        assert float((scored - torch.tensor(recorded)).abs().max()) < 1e-5
 
 
 def test_what_is_quantised_already_is_refused(folder: Path, tmp_path: Path) -> None:

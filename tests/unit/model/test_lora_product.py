@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import tiny_models
 from grpo_dual.config.schema import LoraConfig, ModelConfig
-from grpo_dual.model.joined import Joined
+from grpo_dual.model.joined import Joined, Stages
 from grpo_dual.model.lora import use_products
 from grpo_dual.model.packing import pack
 from grpo_dual.model.policy import Policy
@@ -100,7 +100,7 @@ def run(policy: Policy) -> tuple[Tensor, list[Tensor]]:
 def test_a_policy_computes_the_same_with_it() -> None:
     policy = tiny_models.policy(1, dtype=torch.float64)
     values, gradients = run(policy)
-    use_products(policy.model)
+    use_products(policy.model, Stages())
     found, own = run(policy)
     assert (found - values).abs().max() <= 1e-12
     for one, two in zip(own, gradients, strict=True):
@@ -127,7 +127,7 @@ def test_dropout_stays_pefts(monkeypatch: pytest.MonkeyPatch) -> None:
         dtype="float32", device="cpu", lora=LoraConfig(rank=4, dropout=0.5, targets=("q_proj",))
     )
     policy = tiny_models.policy(config=config)
-    use_products(policy.model)
+    use_products(policy.model, Stages())
     monkeypatch.setattr(Joined, "__call__", None)  # cannot be called
     with policy.adapter_dropout(), torch.no_grad():
         policy.token_stats(pack(GROUPS, 0), temperature=1.0, chunk=4)
@@ -137,5 +137,5 @@ def test_dropout_stays_pefts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_other_layers_are_left_alone() -> None:
     layer = nn.Linear(3, 3)
-    use_products(layer)
+    use_products(layer, Stages())
     assert "forward" not in vars(layer)

@@ -1,5 +1,6 @@
 """The in-place engine's own code path on the CPU: ``generate`` and the trainer are its oracles."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from grpo_dual.model.loading import attach_lora
 from grpo_dual.model.packing import flatten, pack, unpack
 from grpo_dual.model.policy import Policy
 from grpo_dual.model.processors import Replay, keep_mask
+from grpo_dual.rollouts import choose, graph
 from grpo_dual.rollouts.choose import choose_engine
 from grpo_dual.rollouts.drawing import Drawer
 from grpo_dual.rollouts.graph import GraphEngine
@@ -204,7 +206,7 @@ def test_a_frozen_stage_is_what_the_canary_sees(monkeypatch: pytest.MonkeyPatch)
     used = engine(policy)
     used.generate(PROMPTS, 3)
     tiny_models.randomise(policy, 0.4)
-    monkeypatch.setattr(used._weights, "refresh", lambda: None)
+    monkeypatch.setattr(used._decoder, "refresh", lambda: None)
     stale = gaps(policy, used.generate(PROMPTS, 8), PLAIN)
     assert float(stale.abs().quantile(0.999)) > 0.5
 
@@ -246,7 +248,7 @@ def test_the_base_weights_are_shared_and_not_copied():
     used = engine(policy)
     for name, parameter in policy.model.named_parameters():
         assert torch.equal(parameter, before[name]), name
-    for layer, own in zip(used._weights.layers, policy.body.layers, strict=True):  # type: ignore[arg-type]
+    for layer, own in zip(used._decoder.weights.layers, policy.body.layers, strict=True):  # type: ignore[arg-type]
         base = own.self_attn.k_proj.base_layer.weight  # type: ignore[union-attr]
         assert layer.qkv.projections[1].weight.data_ptr() == base.data_ptr()
         inside = layer.qkv.whole.untyped_storage().data_ptr()
@@ -279,8 +281,6 @@ def test_what_it_cannot_run_is_refused_or_told():
     ).requires_grad_(False)
     config = ModelConfig(dtype="float32", device="cpu", lora=LoraConfig(rank=4, alpha=8))
     other = Policy(attach_lora(neox, config.lora), tiny_models.tokenizer(), config)
-    with pytest.raises(UnsupportedError, match="not laid out like a Llama"):
-        engine(other)
     unready = tiny_models.policy()
     unready.flat = False
     with pytest.raises(UnsupportedError, match="takes no flat rows"):
@@ -304,6 +304,49 @@ def test_what_it_cannot_run_is_refused_or_told():
         choose_engine(
             tiny_models.policy(), tiny_models.Codec(), RolloutConfig(engine="graph"), told.append
         )
+
+
+def test_what_a_card_is_told(monkeypatch: pytest.MonkeyPatch):
+    """Without one: the engine and its rehearsal are stand-ins."""
+    made = SimpleNamespace(slower=None)
+    policy: Any = SimpleNamespace(device=torch.device("cuda"))
+    rehearsed: list[Any] = []
+    monkeypatch.setattr(choose, "GraphEngine", lambda *_, **__: made)
+    monkeypatch.setattr(choose, "rehearse", rehearsed.append)
+    told: list[str] = []
+    assert choose_engine(policy, tiny_models.Codec(), RolloutConfig(), told.append) is made
+    assert (told, rehearsed) == ([], [])
+    made.slower = "PhiModel is not laid out like a Llama"
+    assert choose_engine(policy, tiny_models.Codec(), RolloutConfig(), told.append) is made
+    assert rehearsed == [policy]
+    assert told.pop() == (
+        "rollouts in place, through the model's own modules, which takes longer than a step made "
+        "for its family: PhiModel is not laid out like a Llama"
+    )
+
+    def waits(_: Any) -> None:
+        raise UnsupportedError("a step of its modules waits for the device")
+
+    monkeypatch.setattr(choose, "rehearse", waits)
+    found = choose_engine(policy, tiny_models.Codec(), RolloutConfig(), told.append)
+    assert isinstance(found, TransformersEngine)
+    assert told.pop() == (
+        "rollouts by the transformers engine, not in place: a step of its modules waits for the "
+        "device"
+    )
+    with pytest.raises(ConfigError, match="waits for the device"):
+        choose_engine(policy, tiny_models.Codec(), RolloutConfig(engine="graph"), told.append)
+
+
+def test_waiting_is_refused_and_other_errors_are_not(monkeypatch: pytest.MonkeyPatch):
+    modes: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    with pytest.raises(UnsupportedError, match="waits for the device"), graph._no_waiting():
+        raise RuntimeError("called a synchronizing CUDA operation")
+    with pytest.raises(RuntimeError, match="out of memory"), graph._no_waiting():
+        raise RuntimeError("CUDA out of memory")
+    assert modes == ["error", 0, "error", 0]
 
 
 def test_merged_and_doubled_adapters_are_refused():

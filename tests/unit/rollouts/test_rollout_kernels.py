@@ -15,14 +15,14 @@ from grpo_dual.model import llama
 from grpo_dual.model.attention import ByGroup
 from grpo_dual.model.packing import pack
 from grpo_dual.model.policy import Policy
-from grpo_dual.rollouts.decode import Decoder, Pool, Rows, power_below
 from grpo_dual.rollouts.graph import SIZES, GraphEngine
+from grpo_dual.rollouts.pool import Pool, Rows, power_below
 from grpo_dual.rollouts.weights import Weights
 from interpreted import assert_near, require_interpreter
 
 require_interpreter()
 
-from grpo_dual.rollouts import fused, race_kernels  # noqa: E402
+from grpo_dual.rollouts import attending, fused, race_kernels  # noqa: E402
 
 
 def policy_of(family: str, dtype: torch.dtype, **changes: Any) -> Policy:
@@ -48,11 +48,8 @@ def test_a_token_is_the_race_s_winner(vocabulary: int):
 class Interpreted(GraphEngine):
     """The engine as on a card, but for the graphs: fused kernels, sizes that leave fillers."""
 
-    def _reserve(self, *args: Any) -> Any:
-        pool = super()._reserve(*args)
-        assert self._decoder is not None
-        self._fused = fused.Fused(self._weights, self._decoder.cos, self._decoder.sin)
-        return pool
+    def _decode_step(self) -> fused.Fused:
+        return fused.Fused(Weights(self._policy))
 
     def _size(self, count: int) -> int:
         return next(size for size in SIZES if size >= count)
@@ -74,7 +71,7 @@ def test_decode_step(monkeypatch: pytest.MonkeyPatch, family: str, k: int, split
     and 3 sequences leave fillers in batches of 16 and 4, and so do those that end.
     """
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
-    monkeypatch.setattr(fused, "SPLITS", splits)
+    monkeypatch.setattr(attending, "SPLITS", splits)
     generator = torch.Generator().manual_seed(k)
     prompts = [
         tiny_models.prompt([1, *tiny_models.random_ids(n, generator)], str(n)) for n in (5, 2, 75)
@@ -92,12 +89,15 @@ def test_decode_step(monkeypatch: pytest.MonkeyPatch, family: str, k: int, split
 
 
 def test_attention_of_any_rows():
-    """Against a softmax: rows of some completions of some prompts, in order, and fillers."""
+    """Against a softmax: rows of some completions of some prompts, in order, and fillers.
+
+    Heads of 12 are padded to 16.
+    """
     draw = torch.Generator().manual_seed(0)
     pick = lambda *of: of[int(torch.randint(len(of), (), generator=draw))]  # noqa: E731
     for _ in range(25):
         per, kv, k = pick(1, 3, 4), pick(1, 2), pick(1, 3, 5)
-        splits, span = pick(1, 2, 8), pick(1, 40)
+        splits, span, dim = pick(1, 2, 8), pick(1, 40), pick(12, 16)
         lengths = [pick(1, 2, 15, 16, 17, 83) for _ in range(pick(1, 2, 3))]
         starts = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
         rows = [
@@ -110,18 +110,19 @@ def test_attention_of_any_rows():
         prompt, length, own = torch.tensor(rows, dtype=torch.int32).t().contiguous()
         step, m, heads = pick(0, span - 1), len(rows), per * kv
         keys, values, queries = (
-            torch.randn(n, h, 16, generator=draw) for n, h in ((slots, kv), (slots, kv), (m, heads))
+            torch.randn(n, h, dim, generator=draw)
+            for n, h in ((slots, kv), (slots, kv), (m, heads))
         )
-        each = min(power_below(k), power_below(fused.LANES // per))
-        acc = torch.full((m, splits, heads, 16), torch.nan)
-        stats, mixed = torch.full((2, m, splits, heads), torch.nan), torch.empty(m, heads * 16)
-        fused.kernels.attend[(-(-m // each), kv, splits)](
+        each = min(power_below(k), power_below(attending.LANES // per))
+        acc = torch.full((m, splits, heads, dim), torch.nan)
+        stats, mixed = torch.full((2, m, splits, heads), torch.nan), torch.empty(m, heads * dim)
+        attending.kernels.attend[(-(-m // each), kv, splits)](
             queries, keys, values, prompt, length, own, torch.tensor([step], dtype=torch.int32),
-            acc, stats, m, 0.25, HQ=heads, HK=kv, G=per, BR=each, BG=16, D=16, BL=16,
+            acc, stats, m, 0.25, HQ=heads, HK=kv, G=per, BR=each, BG=16, D=dim, DP=16, BL=16,
             SPLITS=splits, EARLY=False,
         )  # fmt: skip
-        fused.kernels.merge[(m, heads)](
-            acc, stats, mixed, m, HQ=heads, D=16, SPLITS=splits, EARLY=False
+        attending.kernels.merge[(m, heads)](
+            acc, stats, mixed, m, HQ=heads, D=dim, DP=16, SPLITS=splits, EARLY=False
         )
         for found, query, (start, count, first) in zip(mixed, queries, rows, strict=True):
             seen = [*range(start, start + count), *range(first, first + step + 1)]
@@ -147,10 +148,10 @@ def test_the_first_layer_rounds_as_the_training_pass(monkeypatch: pytest.MonkeyP
         tokens=ids, prompt=ints([-1] * len(ids)), length=ints([0] * len(ids)),
         own=ints(range(len(ids))), step=ints([0]), together=1,
     )  # fmt: skip
-    decoder = Decoder(weights, 4)
-    step = fused.Fused(weights, decoder.cos, decoder.sin)
+    step = fused.Fused(weights)
+    step.reserve(4)
     with torch.no_grad():
-        found = step.hidden(rows, Pool.allocate(weights, len(ids)))
+        found = step.hidden(rows, Pool.allocate(step.slot, len(ids)))
         alone = ByGroup([[1]] * len(ids), torch.float16)
         trained = policy.flat_states(ids, torch.zeros_like(ids), alone)
     assert float((found == trained).double().mean()) > 0.99

@@ -10,7 +10,9 @@
    over 50 bins).
 3. Over five updates sampler and trainer stay together, and leave the reference.
 4. An adapter that the engine's decode steps do not see any more is found within five updates.
-5. A model whose steps wait for the device is drawn from by the transformers engine, and said to be.
+5. A rollout that captures its graphs draws what one draws that replays them.
+6. A model whose steps wait for the device, or break a capture off, is drawn from by the
+   transformers engine, and said to be.
 
 With ``--nf4`` instead, the same shape with 4-bit weights, quantised from a folder as a run does it:
 flat rows against plain ones beside those of the 16-bit model, the peak of a pass beside the plan,
@@ -22,6 +24,7 @@ Prints JSON; exit code 1 if a bound is passed.
 """
 
 import argparse
+import gc
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -90,6 +93,12 @@ def kernels() -> dict[str, float]:
         result |= {name: relative(found.y, y.detach()), f"{name} backward": relative(back, grad)}
         if low is not None:
             result["branch backward"] = relative(low, grad)
+    rows = make(33, 4096).bfloat16()
+    wide = rows.float() * torch.rsqrt(rows.float().pow(2).mean(-1, keepdim=True) + 1e-5)
+    for twice, shifted in ((True, False), (False, False), (False, True)):
+        found = own.norm_rows(rows, w, 1e-5, twice=twice, shifted=shifted)
+        name = f"norm of rows, {'twice' if twice else 'once'}{', shifted' if shifted else ''}"
+        result[name] = relative(found, wide * (w.float() + shifted))
     both, g = make(33, 2 * 14336).requires_grad_(), make(33, 14336)
     gate, up = both.chunk(2, -1)
     y = torch.nn.functional.silu(gate) * up
@@ -263,7 +272,7 @@ def compared(
             layout="flat",
             device=CUDA,
         )
-        with torch.no_grad(), policy.inference():
+        with torch.no_grad():  # as the trainer passes, whose norms are not the rollouts'
             for micro in packed.micro:
                 stats = policy.token_stats(
                     micro.batch,
@@ -370,10 +379,40 @@ def stale_adapter(args: argparse.Namespace) -> str:
     return "not found in five updates"
 
 
+def replayed(policy: Policy) -> bool:
+    """Does a rollout that captures its graphs draw what one draws that replays them?"""
+    sampling = SamplingConfig(max_new_tokens=32)
+    engine = GraphEngine(policy, shapes.Codec(), sampling, max_sequences=512)
+    prompts = shapes.prompts([9, 5], policy.causal_lm.config.get_text_config().vocab_size)
+
+    def drawn() -> list[tuple[int, ...]]:
+        torch.manual_seed(5)
+        return [r.token_ids for g in engine.generate(prompts, 4) for r in g.rollouts]
+
+    return drawn() == drawn()
+
+
+def broken_capture() -> str:
+    """A step that breaks its capture off; what the user hears. Random numbers go on behind it."""
+    policy = shapes.policy("tiny-moe", CUDA)
+
+    def hook(*_: Any) -> None:
+        if torch.cuda.is_current_stream_capturing():
+            torch.cuda.synchronize()
+
+    policy.body.register_forward_hook(hook)
+    return _told(policy)
+
+
 def waiting_step() -> str:
     """Experts one by one, for which the host must know who is asked; what the user hears."""
     policy = shapes.policy("tiny-moe", CUDA)
     policy.causal_lm.set_experts_implementation("eager")
+    return _told(policy)
+
+
+def _told(policy: Policy) -> str:
+    """What is told of why the transformers engine draws."""
     heard: list[str] = []
     engine = choose_engine(policy, shapes.Codec(), RolloutConfig(), heard.append)
     drawn = engine.generate(shapes.prompts([9, 5], shapes.SHAPES["tiny-moe"]["vocab_size"]), 2)
@@ -401,6 +440,7 @@ def agreement(policy: Policy) -> dict[str, float]:
 def nf4(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     """The checks of 4-bit weights, and whether they hold."""
     sixteen = agreement(shapes.policy(args.shape, CUDA))
+    gc.collect()  # modules hold each other by what their forward passes were replaced with
     torch.cuda.empty_cache()
     policy = shapes.policy(args.shape, CUDA, nf4=True)
     torch.cuda.empty_cache()
@@ -470,6 +510,7 @@ def all_but_nf4(args: argparse.Namespace, result: dict[str, Any]) -> bool:
         engine = GraphEngine(policy, shapes.Codec(), sampling, max_sequences=512)
         result[name] = drawn(policy, engine, sampling, args)
         del engine
+    result["replay draws what capture draws"] = replayed(policy)
     result["against fp32"] = against_fp32(policy, args)
     del policy
     torch.cuda.empty_cache()
@@ -477,6 +518,7 @@ def all_but_nf4(args: argparse.Namespace, result: dict[str, Any]) -> bool:
     torch.cuda.empty_cache()
     result["stale adapter"] = stale_adapter(args)
     result["waiting step"] = waiting_step()
+    result["broken capture"] = broken_capture()
     rows = result["flat rows"]
     good = [
         max(result["kernels"].values()) <= BOUNDS["kernel"],
@@ -484,6 +526,8 @@ def all_but_nf4(args: argparse.Namespace, result: dict[str, Any]) -> bool:
         rows["gradient, flat"] <= BOUNDS["flat against masked"] * rows["gradient, masked"],
         result["stale adapter"].startswith("found"),
         result["waiting step"].endswith("waits for the device"),
+        "a first step of its modules failed" in result["broken capture"],
+        result["replay draws what capture draws"],
         moved["KL, nats over an objective's tokens"][-1] > 0,
         max(moved["largest difference"]) <= BOUNDS["moving adapter"],
         *(_within(result[n]) for n in shapes.SAMPLINGS),

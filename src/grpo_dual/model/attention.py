@@ -19,7 +19,6 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.packing import Runs
 
 NAME = "grpo_dual_runs"
@@ -35,7 +34,7 @@ class RowAttention(Protocol):
         """Attention of one layer.
 
         Args:
-            layer: Its number.
+            layer: Its number; -1 where a layer does not know it.
             q: [S, Hq, D].
             k: [S, Hkv, D]; Hq is a multiple of Hkv.
             v: As ``k``.
@@ -68,9 +67,6 @@ def attention(
 
     Returns:
         [B, S, Hq, D] and no weights.
-
-    Raises:
-        UnsupportedError: The layer's number is asked for, and it does not know it.
     """
     runs: Runs | RowAttention | None = kwargs.pop("runs", None)
     if runs is None:
@@ -79,10 +75,7 @@ def attention(
     scale: float | None = kwargs.get("scaling")
     if isinstance(runs, Runs):
         return attend(q, k, v, runs, scale=scale)[None], None
-    layer: int | None = getattr(module, "layer_idx", None)
-    if layer is None:
-        raise UnsupportedError(f"{type(module).__name__} does not know the number of its layer")
-    return runs(layer, q, k, v, scale)[None], None
+    return runs(getattr(module, "layer_idx", -1), q, k, v, scale)[None], None
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, runs: Runs, *, scale: float | None) -> Tensor:

@@ -30,22 +30,24 @@ def check_family(body: Any, config: Any) -> None:
     parts = ("embed_tokens", "norm", "rotary_emb")
     if layers is None or not all(hasattr(body, part) for part in parts):
         raise UnsupportedError(f"{type(body).__name__} is not laid out like a Llama")
-    first = layers[0]
     names = {
         "": ("self_attn", "mlp", "input_layernorm", "post_attention_layernorm"),
         "self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"),
         "mlp": ("gate_proj", "up_proj", "down_proj"),
     }
     allowed = {"self_attn": {"q_norm", "k_norm"}, "mlp": {"act_fn"}}
-    for name, wanted in names.items():
-        module = first if not name else getattr(first, name, nn.Module())
-        children = {child for child, _ in module.named_children()}
-        extra = children - set(wanted) - allowed.get(name, set())
-        if not set(wanted) <= children or extra:
-            raise UnsupportedError(
-                f"{type(first).__name__} is no Llama layer ({name or 'layer'} has "
-                f"{', '.join(sorted(children))})"
-            )
+    for layer in layers:
+        for name, wanted in names.items():
+            module = layer if not name else getattr(layer, name, nn.Module())
+            children = {child for child, _ in module.named_children()}
+            extra = children - set(wanted) - allowed.get(name, set())
+            if not set(wanted) <= children or extra:
+                raise UnsupportedError(
+                    f"{type(layer).__name__} is no Llama layer ({name or 'layer'} has "
+                    f"{', '.join(sorted(children))})"
+                )
+        if getattr(layer.input_layernorm, "weight", None) is None:
+            raise UnsupportedError(f"{type(layer.input_layernorm).__name__} has no weight")
     if getattr(config, "hidden_act", "silu") != "silu":
         raise UnsupportedError(f"activation {config.hidden_act} is not silu")
     for name, module in body.named_modules():

@@ -66,6 +66,25 @@ def rms_backward(
 
 
 @triton.jit
+def rms_rows(
+    x_ptr, w_ptr, y_ptr, N, eps, TWICE: tl.constexpr, SHIFTED: tl.constexpr, B: tl.constexpr,
+):  # fmt: skip
+    """Y = w (x / rms(x)), or (1 + w) with SHIFTED; TWICE: rounded before it is scaled, too."""
+    row = tl.program_id(0).to(tl.int64)
+    cols = tl.arange(0, B)
+    inside = cols < N
+    x = tl.load(x_ptr + row * N + cols, mask=inside, other=0.0).to(tl.float32)
+    x *= tl.rsqrt(tl.sum(x * x, 0) / N + eps)
+    w = tl.load(w_ptr + cols, mask=inside, other=0.0).to(tl.float32)
+    kind = y_ptr.dtype.element_ty
+    if SHIFTED:
+        w += 1.0
+    if TWICE:
+        x = x.to(kind).to(tl.float32)
+    tl.store(y_ptr + row * N + cols, (x * w).to(kind), mask=inside)
+
+
+@triton.jit
 def gate_forward(both_ptr, out_ptr, W, B: tl.constexpr):
     """Out = silu(gate) up of [S, 2 W] gate and up beside each other."""
     row = tl.program_id(0).to(tl.int64)
@@ -165,6 +184,27 @@ def norm_backward(
         ADDS=added, B=triton.next_power_of_2(width), num_warps=8,
     )  # fmt: skip
     return out, low
+
+
+def norm_rows(x: Tensor, weight: Tensor, eps: float, *, twice: bool, shifted: bool) -> Tensor:
+    """RMS norm of [..., N], as Transformers' modules round it (norms.py).
+
+    Args:
+        x: In the weight's dtype.
+        weight: [N].
+        eps: Added to the mean square.
+        twice: Rounded before it is scaled, too.
+        shifted: Scaled by 1 + weight.
+    """
+    rows = x.reshape(-1, x.shape[-1])  # heads are handed over turned round
+    y = torch.empty_like(rows)
+    width = rows.shape[1]
+    block = triton.next_power_of_2(width)
+    rms_rows[(len(rows),)](
+        rows, weight, y, width, eps, TWICE=twice, SHIFTED=shifted, B=block,
+        num_warps=min(8, max(1, block // 256)),
+    )  # fmt: skip
+    return y.view(x.shape)
 
 
 def gated(both: Tensor) -> Tensor:

@@ -270,6 +270,12 @@ def use_flat_layers(body: Any, config: Any, stages: Stages) -> None:
         layer.forward = MethodType(_forward(flat, last=flat is layers[-1]), layer)
 
 
+def leave_flat_layers(body: Any) -> None:
+    """Let the decoder layers compute flat rows as they did before :func:`use_flat_layers`."""
+    for layer in body.layers:
+        del layer.forward
+
+
 def _forward(flat: FlatLayer, *, last: bool) -> Any:
     def forward(self: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         runs: Runs | RowAttention | None = kwargs.get("runs")

@@ -24,9 +24,10 @@ from grpo_dual.model.checks import check_architecture, check_forward
 from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.head import Processor, TokenStats, project, token_stats
 from grpo_dual.model.joined import Stages
-from grpo_dual.model.llama import use_flat_layers
+from grpo_dual.model.llama import leave_flat_layers, use_flat_layers
 from grpo_dual.model.loading import TRAINED, attach_lora, eos_ids, load_base, resolve_device
 from grpo_dual.model.lora import use_products
+from grpo_dual.model.norms import Norms
 from grpo_dual.model.packing import PackedBatch, Runs
 
 REFERENCE = "reference"
@@ -58,6 +59,7 @@ class Policy:
         layers: how training passes compute the decoder's layers: all of a layer in few kernels
             (``fused``), by Transformers with LoRA products in the model's dtype (``joined``), or by
             Transformers and PEFT (``peft``).
+        unfused: why its layers are not ``fused``, where flat rows are taken; else None.
         notes: what is slower than it might be, and why.
         checkpointing: activations are recomputed in the backward pass.
     """
@@ -93,19 +95,43 @@ class Policy:
         """Of the layers that compute flat rows."""
         if half and use_products(model, self._stages):
             self.layers = "joined"
-        self.notes: tuple[str, ...] = ()
-        if self.flat:
-            # Others than the Llama family take runs through Transformers' own layers.
-            own = Stages()
-            try:
-                use_flat_layers(self.body, causal_lm.config.get_text_config(), own)
-                self.layers, self._stages = "fused", own
-            except UnsupportedError as reason:
-                self.notes = (f"training passes by Transformers' layers, not fused: {reason}",)
         self.checkpointing = False
         self._can_checkpoint = False
         self.use_checkpointing(config.gradient_checkpointing is True)
-        check_forward(self)
+        self.unfused: str | None = None
+        if self.flat:
+            try:
+                self._fuse_layers()
+            except UnsupportedError as reason:
+                self.unfused = str(reason)
+        self.notes: tuple[str, ...] = ()
+        if self.unfused is not None:
+            self.notes = (f"training passes by Transformers' layers, not fused: {self.unfused}",)
+        self._norms = Norms()
+        if half and self.device.type == "cuda" and self.layers != "fused":
+            self._norms.take_over(self.body)
+        if self.layers != "fused":
+            check_forward(self)
+
+    def _fuse_layers(self) -> None:
+        """Compute the layers in few kernels, if that gives what they give.
+
+        Raises:
+            UnsupportedError: They are not the Llama family's, or only look like it.
+        """
+        layers, stages, own = self.layers, self._stages, Stages()
+        use_flat_layers(self.body, self.causal_lm.config.get_text_config(), own)
+        self.layers, self._stages = "fused", own
+        try:
+            check_forward(self)
+        except torch.OutOfMemoryError:
+            raise
+        except (ModelError, RuntimeError) as error:
+            leave_flat_layers(self.body)
+            self.layers, self._stages = layers, stages
+            raise UnsupportedError(
+                f"{type(self.causal_lm).__name__} looks like a Llama and computes something else"
+            ) from error
 
     def use_checkpointing(self, active: bool) -> None:
         """Recompute activations in the backward pass from now on, or keep them."""
@@ -252,13 +278,19 @@ class Policy:
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """Inside, no gradient and no checkpointing (which would refuse the cache): for rollouts."""
+        """Inside, no gradient and no checkpointing (which would refuse the cache)."""
         self._checkpointing(False)
         try:
             with torch.no_grad():
                 yield
         finally:
             self._checkpointing(self.checkpointing)
+
+    @contextmanager
+    def sampling(self) -> Iterator[None]:
+        """As :meth:`inference`, for rollouts: norms are one kernel each (norms.py)."""
+        with self.inference(), self._norms.fused():
+            yield
 
     def hold_adapters(self) -> None:
         """Stage the active adapter, as it is now, where captured graphs of flat rows read it.

@@ -38,6 +38,12 @@ def choose_engine(
                     "rollouts in place, through the model's own modules, which takes longer than a "
                     f"step made for its family: {engine.slower}"
                 )
+            longest = config.max_prompt_tokens + config.sampling.max_new_tokens
+            if policy.window is not None and longest > policy.window:
+                tell(
+                    f"sequences of more than {policy.window} tokens, the model's attention window, "
+                    "are drawn by the transformers engine"
+                )
             return engine
         except UnsupportedError as reason:
             if config.engine == "graph":

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from grpo_dual.config.schema import SamplingConfig
+from grpo_dual.errors import ModelError
 from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.policy import Policy
 from grpo_dual.rollouts.batch import Batch, Look
@@ -92,11 +93,33 @@ class GraphEngine:
         """Sampling as configured, and greedy."""
         self._batches: dict[tuple[int, bool, int, Hashable], Batch] = {}
         self._output: Output | None = None
+        self._shared: Any = None
+        """Memory that captured graphs share."""
 
     def generate(
         self, prompts: Sequence[Prompt], k: int, *, greedy: bool = False
     ) -> list[RolloutGroup]:
-        """See :class:`grpo_dual.rollouts.engine.Engine`."""
+        """See :class:`grpo_dual.rollouts.engine.Engine`.
+
+        Raises:
+            ModelError: Steps cannot be captured any more, or several adapters are active.
+        """
+        try:
+            return self.attempt(prompts, k, greedy=greedy)
+        except UnsupportedError as reason:
+            raise ModelError(
+                f"rollouts in place are not possible any more: {reason}. Set rollout.engine: "
+                "transformers, or activate one adapter that is not merged."
+            ) from reason
+
+    def attempt(
+        self, prompts: Sequence[Prompt], k: int, *, greedy: bool = False
+    ) -> list[RolloutGroup]:
+        """As :meth:`generate`, for who can do without it.
+
+        Raises:
+            UnsupportedError: Steps cannot be captured, or several adapters are active.
+        """
         self._state = self._decoder.refresh()
         window, span = self._policy.window, self._sampling.max_new_tokens
         beyond = [i for i, p in enumerate(prompts) if window and len(p.token_ids) + span > window]
@@ -107,7 +130,7 @@ class GraphEngine:
                 strict=True,
             )
         )
-        with self._policy.inference():
+        with self._policy.sampling():
             within = [i for i in range(len(prompts)) if i not in groups]
             for wave in self._waves(prompts, within, k):
                 drawn = self._wave([prompts[i].token_ids for i in wave], k, greedy=greedy)
@@ -119,6 +142,8 @@ class GraphEngine:
     def _decode_step(self) -> DecodeStep:
         """The fastest one that is exact."""
         try:
+            if self._policy.layers != "fused":
+                raise UnsupportedError(self._policy.unfused or "its layers go through Transformers")
             if not self._graphs:
                 return Decoder(Weights(self._policy))
             check_fused(self._policy)
@@ -221,6 +246,7 @@ class GraphEngine:
 
     def _drop(self) -> None:
         self._batches.clear()
+        self._shared = torch.cuda.graph_pool_handle() if self._graphs else None
 
     def _size(self, count: int) -> int:
         """The captured size for so many sequences; exactly so many without graphs."""
@@ -325,9 +351,13 @@ class GraphEngine:
     def _capture(self, batch: Batch) -> None:
         """Capture a step on fillers; what it writes lies in spare slots and rows.
 
+        Random numbers are as if it had not been: who replays draws what who captures does.
+
         Raises:
             UnsupportedError: The step waits for the device.
         """
+        device = self._policy.device
+        state = torch.cuda.get_rng_state(device)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -338,8 +368,14 @@ class GraphEngine:
             batch.rows.step.zero_()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._step(batch)
+        # One pool for all: they are never replayed beside each other, and leave nothing in it.
+        try:
+            with torch.cuda.graph(graph, pool=self._shared):
+                self._step(batch)
+        except BaseException:
+            _mend_generator(device)
+            raise
+        torch.cuda.set_rng_state(state, device)
         batch.graph = graph
 
     def _compact(self, batch: Batch, going: Tensor) -> Batch | None:
@@ -367,11 +403,16 @@ class GraphEngine:
         return smaller
 
 
+def _mend_generator(device: torch.device) -> None:
+    """Behind a capture that broke off: the generator goes on as if it still went on."""
+    number = torch.cuda.current_device() if device.index is None else device.index
+    generator: Any = torch.cuda.default_generators[number]
+    generator.graphsafe_set_state(generator.clone_state())
+
+
 @contextmanager
 def _no_waiting() -> Iterator[None]:
-    """Inside, what waits for the device is refused, as a capture would, which it would break off.
-
-    A capture that breaks off leaves the generator of random numbers useless.
+    """Inside, what waits for the device is refused: it would break a capture off.
 
     Raises:
         UnsupportedError: Something waits.

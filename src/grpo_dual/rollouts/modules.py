@@ -5,8 +5,8 @@ any model that takes flat rows can be drawn from in place, of any family, with b
 prompt is repeated or padded, and the step is captured as a CUDA graph. What it costs beside a step
 of kernels made for the family are the modules' many small ones (docs/performance.md).
 
-A forward pass that waits for the device (a mixture's routing, a rotary table that is made anew when
-sequences grow) cannot be captured; :func:`rehearse` finds out before the first rollout.
+A forward pass that waits for the device (experts asked one by one, a rotary table that is made anew
+when sequences grow) cannot be captured; rehearsal.py finds out before the first rollout.
 """
 
 from collections.abc import Hashable
@@ -30,8 +30,8 @@ class Modules:
             policy: One that takes flat rows.
 
         Raises:
-            UnsupportedError: Layers keep keys and values of different shapes, or do not know their
-                number.
+            UnsupportedError: Layers keep keys and values of different shapes, share them, or do
+                not know their number.
         """
         self._policy = policy
         self._slot = _slot(policy)
@@ -66,21 +66,28 @@ class Modules:
 
 def _slot(policy: Policy) -> Slot:
     """What a token keeps, seen in a pass of one."""
-    seen: list[tuple[int, torch.Size, torch.Size]] = []
-    alone = ByGroup([[1]], policy.causal_lm.dtype, policy.device)
+    dtype = policy.causal_lm.dtype
+    layers: list[int] = []
+    kept: set[tuple[torch.dtype, torch.Size]] = set()
+    alone = ByGroup([[1]], dtype, policy.device)
 
     def run(layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
-        seen.append((layer, k.shape, v.shape))
+        layers.append(layer)
+        kept.update((part.dtype, part.shape) for part in (k, v))
         return alone(layer, q, k, v, scale)
 
     with policy.inference():
         zero = torch.zeros(1, dtype=torch.int64, device=policy.device)
         policy.flat_states(zero, zero, run)
-    shapes = {shape for _, *own in seen for shape in own}
-    if [layer for layer, *_ in seen] != list(range(len(seen))) or len(shapes) != 1:
+    if layers != list(range(len(layers))):
         raise UnsupportedError(
-            f"{type(policy.causal_lm).__name__}'s layers keep keys and values of different shapes, "
-            "or share them"
+            f"layers of {type(policy.causal_lm).__name__} share keys and values, or do not know "
+            "their number"
         )
-    (_, heads, dim), *_ = shapes
-    return Slot(len(seen), heads, dim, policy.causal_lm.dtype, policy.device)
+    (kind, (_, heads, dim)), *others = kept
+    if others or kind != dtype:
+        raise UnsupportedError(
+            f"layers of {type(policy.causal_lm).__name__} keep keys and values of different shapes "
+            "or dtypes"
+        )
+    return Slot(len(layers), heads, dim, dtype, policy.device)

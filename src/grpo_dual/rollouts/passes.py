@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache
 
+from grpo_dual.errors import ModelError
 from grpo_dual.model.attention import ByGroup
 from grpo_dual.model.policy import Policy
 
@@ -114,6 +115,12 @@ class SharedPass:
         among_themselves = ByGroup([[size] for size in sizes], self._policy.causal_lm.dtype)
 
         def run(layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+            if layer != len(self._keys):
+                raise ModelError(
+                    f"layers of {type(self._policy.causal_lm).__name__} share keys and values or "
+                    "do not know their number, which rollouts on the CPU do not support; choose "
+                    "another model, such as Llama, Qwen or Mistral"
+                )
             self._keys.append(k)
             self._values.append(v)
             return among_themselves(layer, q, k, v, scale)

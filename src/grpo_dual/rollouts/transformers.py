@@ -49,7 +49,7 @@ class TransformersEngine:
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].token_ids))
         per_wave = max(1, self._max_sequences // k)
         groups: dict[int, RolloutGroup] = {}
-        with self._policy.inference():
+        with self._policy.sampling():
             for start in range(0, len(order), per_wave):
                 indices = order[start : start + per_wave]
                 wave = _Wave(self._policy, self._codec, self._sampling, greedy)

@@ -52,7 +52,7 @@ class Shape:
         return cls(
             int(config.num_hidden_layers),
             int(config.hidden_size),
-            int(config.intermediate_size),
+            _inner_width(config),
             kv_heads * dim,
             int(config.vocab_size),
             weight_bytes,
@@ -92,6 +92,19 @@ class Shape:
     def logits(self, chunk: int) -> int:
         """Bytes of the head's chunk."""
         return _HEAD_COPIES * 4 * chunk * self.vocabulary
+
+
+def _inner_width(config: Any) -> int:
+    """Inner features of a token's MLP; of a mixture, of all experts that it meets."""
+    get = lambda name: int(getattr(config, name, None) or 0)  # noqa: E731
+    # As OPT and GPT-2 call it, whose default is four times the hidden size.
+    whole = get("intermediate_size") or get("ffn_dim") or get("n_inner") or 4 * get("hidden_size")
+    experts = get("num_experts_per_tok")
+    if not experts:
+        return whole
+    return experts * (get("moe_intermediate_size") or whole) + get(
+        "shared_expert_intermediate_size"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from transformers import (
 
 import tiny_models
 from grpo_dual.config.schema import LoraConfig, ModelConfig, RolloutConfig, SamplingConfig
-from grpo_dual.errors import ConfigError, NumericsError
+from grpo_dual.errors import ConfigError, ModelError, NumericsError
 from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.loading import attach_lora
 from grpo_dual.model.packing import flatten, pack, unpack
@@ -309,7 +309,7 @@ def test_what_it_cannot_run_is_refused_or_told():
 def test_what_a_card_is_told(monkeypatch: pytest.MonkeyPatch):
     """Without one: the engine and its rehearsal are stand-ins."""
     made = SimpleNamespace(slower=None)
-    policy: Any = SimpleNamespace(device=torch.device("cuda"))
+    policy: Any = SimpleNamespace(device=torch.device("cuda"), window=None)
     rehearsed: list[Any] = []
     monkeypatch.setattr(choose, "GraphEngine", lambda *_, **__: made)
     monkeypatch.setattr(choose, "rehearse", rehearsed.append)
@@ -323,6 +323,15 @@ def test_what_a_card_is_told(monkeypatch: pytest.MonkeyPatch):
         "rollouts in place, through the model's own modules, which takes longer than a step made "
         "for its family: PhiModel is not laid out like a Llama"
     )
+
+    made.slower = None
+    policy.window = 896 + 128
+    choose_engine(policy, tiny_models.Codec(), RolloutConfig(), told.append)
+    assert told == []
+    config = RolloutConfig(max_prompt_tokens=897)
+    choose_engine(policy, tiny_models.Codec(), config, told.append)
+    assert told.pop().startswith("sequences of more than 1024 tokens, the model's attention window")
+    made.slower = "PhiModel is not laid out like a Llama"
 
     def waits(_: Any) -> None:
         raise UnsupportedError("a step of its modules waits for the device")
@@ -353,12 +362,12 @@ def test_merged_and_doubled_adapters_are_refused():
     policy = tiny_models.policy()
     used = engine(policy)
     policy.model.merge_adapter()
-    with pytest.raises(UnsupportedError, match="merged"):
+    with pytest.raises(ModelError, match="merged into the base weights"):
         used.generate(PROMPTS, 1)
     policy.model.unmerge_adapter()
     policy.freeze_reference()
     policy.model.base_model.set_adapter(list(policy.model.peft_config))  # type: ignore[operator]
-    with pytest.raises(UnsupportedError, match="several adapters"):
+    with pytest.raises(ModelError, match=r"several adapters .* Set rollout\.engine: transformers"):
         used.generate(PROMPTS, 1)
 
 

@@ -1,10 +1,13 @@
 """Rollouts in place through any decoder's modules: ``generate`` and the trainer are oracles."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 import torch
 from transformers import (
+    Ernie4_5Config,
+    Ernie4_5ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GenerationConfig,
@@ -16,21 +19,26 @@ from transformers import (
     LlamaForCausalLM,
     Olmo2Config,
     Olmo2ForCausalLM,
+    OlmoConfig,
+    OlmoForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     PhiConfig,
     PhiForCausalLM,
     Qwen2MoeConfig,
     Qwen2MoeForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 import tiny_models
 from grpo_dual.config.schema import LoraConfig, ModelConfig, SamplingConfig
+from grpo_dual.errors import ModelError
 from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.loading import attach_lora
 from grpo_dual.model.packing import flatten
 from grpo_dual.model.policy import Policy
-from grpo_dual.rollouts import modules
+from grpo_dual.rollouts import modules, pool
 from grpo_dual.rollouts.graph import GraphEngine
 from grpo_dual.rollouts.modules import Modules
 from grpo_dual.rollouts.rehearsal import rehearse
@@ -64,6 +72,9 @@ FAMILIES: dict[str, tuple[type, type, dict[str, Any]]] = {
     "phi": (PhiConfig, PhiForCausalLM, GROUPED),
     "phi3": (Phi3Config, Phi3ForCausalLM, GROUPED),
     "olmo2": (Olmo2Config, Olmo2ForCausalLM, GROUPED),
+    "olmo": (OlmoConfig, OlmoForCausalLM, GROUPED),
+    "smollm3": (SmolLM3Config, SmolLM3ForCausalLM, {**GROUPED, "no_rope_layers": [1, 0, 1]}),
+    "ernie4.5": (Ernie4_5Config, Ernie4_5ForCausalLM, GROUPED),
     "gemma3": (
         Gemma3TextConfig, Gemma3ForCausalLM,
         {**GROUPED, "head_dim": 8, "sliding_window": 32, "query_pre_attn_scalar": 11,
@@ -149,6 +160,20 @@ def test_a_family_without_a_step_of_its_own_is_told_why() -> None:
     ).slower is None  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("family", "why"),
+    [
+        ("smollm3", "SmolLM3ForCausalLM looks like a Llama and computes something else"),
+        ("olmo", "OlmoLayerNorm has no weight"),
+    ],
+)
+def test_what_only_looks_like_a_llama_goes_through_its_modules(family: str, why: str) -> None:
+    policy = policy_of(family)
+    assert (policy.layers, policy.unfused) == ("peft", why)
+    assert policy.notes == (f"training passes by Transformers' layers, not fused: {why}",)
+    assert GraphEngine(policy, tiny_models.Codec(), PLAIN, max_sequences=8).slower == why
+
+
 def test_what_a_token_keeps() -> None:
     assert Modules(policy_of("gemma3")).slot.bytes == 2 * 3 * 2 * 8 * 4
     assert Modules(policy_of("neox")).slot.bytes == 2 * 3 * 4 * 8 * 4
@@ -158,10 +183,19 @@ def test_layers_that_keep_different_things_are_refused() -> None:
     policy = policy_of("neox")
     body: Any = policy.body
     body.layers[1].attention.layer_idx = 0
-    with pytest.raises(UnsupportedError, match="different shapes, or share them"):
+    told = "layers of GPTNeoXForCausalLM share keys and values, or do not know their number"
+    with pytest.raises(UnsupportedError, match=told):
         Modules(policy)
+    with pytest.raises(ModelError, match="which rollouts on the CPU do not support"):
+        TransformersEngine(policy, tiny_models.Codec(), PLAIN, max_sequences=8).generate(PROMPTS, 1)
     del body.layers[1].attention.layer_idx
-    with pytest.raises(UnsupportedError, match="GPTNeoXAttention does not know the number"):
+    with pytest.raises(UnsupportedError, match=told):
+        Modules(policy)
+    body.layers[1].attention.layer_idx = 1
+    policy.flat_states = lambda _ids, _positions, run: run(  # type: ignore[method-assign]
+        0, *(torch.zeros(1, 2, 8) for _ in range(2)), torch.zeros(1, 2, 4), None
+    )
+    with pytest.raises(UnsupportedError, match="different shapes or dtypes"):
         Modules(policy)
 
 
@@ -212,7 +246,7 @@ def test_merged_adapters_are_refused() -> None:
     policy = policy_of("neox", torch.bfloat16)
     used = engine(policy)
     policy.model.merge_adapter()
-    with pytest.raises(UnsupportedError, match="merged"):
+    with pytest.raises(ModelError, match="merged"):
         used.generate(PROMPTS, 1)
 
 
@@ -244,17 +278,52 @@ def test_sequences_beyond_a_window_are_drawn_by_the_model_s_cache(
         assert group.rollouts[0].token_ids == tuple(whole[0, ids.shape[1] :].tolist())
 
 
-def test_a_rehearsal_passes_or_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = policy_of("neox")
-    before = torch.get_rng_state()
-    rehearse(policy)
-    assert torch.equal(torch.get_rng_state(), before)
+def test_a_rehearsal_passes() -> None:
+    for family in FAMILIES:
+        rehearse(policy_of(family, torch.bfloat16))
 
-    def blind(queries: Any, rows: Any, _keys: Any, values: Any, _scale: Any) -> Any:
-        """Sees its own token only."""
-        own = values[rows.slot]
-        return own.repeat_interleave(queries.shape[1] // own.shape[1], 1)
 
-    monkeypatch.setattr(modules, "attend", blind)
+def blind(queries: Any, rows: Any, _keys: Any, values: Any, _scale: Any) -> Any:
+    """Sees its own token only."""
+    own = values[rows.slot]
+    return own.repeat_interleave(queries.shape[1] // own.shape[1], 1)
+
+
+def early(queries: Any, rows: Any, keys: Any, values: Any, scale: Any) -> Any:
+    """Does not see its prompt's last token."""
+    shorter = dataclasses.replace(rows, length=rows.length - 1)
+    return pool.attend(queries, shorter, keys, values, scale)
+
+
+def foreign(queries: Any, rows: Any, keys: Any, values: Any, scale: Any) -> Any:
+    """Sees the first row's completion."""
+    other = dataclasses.replace(rows, own=rows.own[:1].expand(len(rows.own)))
+    return pool.attend(queries, other, keys, values, scale)
+
+
+def unscaled(queries: Any, rows: Any, keys: Any, values: Any, scale: float) -> Any:
+    return pool.attend(queries, rows, keys, values, 0.7 * scale)
+
+
+@pytest.mark.parametrize("wrong", [blind, early, foreign, unscaled])
+def test_a_rehearsal_says_what_is_wrong(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules, "attend", wrong)
     with pytest.raises(UnsupportedError, match=r"other log-probs than its training pass, by \d"):
-        rehearse(policy)
+        rehearse(policy_of("neox", torch.bfloat16))
+
+
+def test_a_position_off_by_one_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = property(lambda rows: (rows.length + rows.step + 1).long())
+    monkeypatch.setattr(pool.Rows, "position", place)
+    with pytest.raises(UnsupportedError, match="other log-probs"):
+        rehearse(policy_of("neox", torch.bfloat16))
+
+
+def test_whatever_fails_in_a_rehearsal_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.")
+
+    monkeypatch.setattr(modules, "attend", full)
+    told = r"a first step of its modules failed \(OutOfMemoryError: .* 2\.00 GiB\.\)"
+    with pytest.raises(UnsupportedError, match=told):
+        rehearse(policy_of("neox"))

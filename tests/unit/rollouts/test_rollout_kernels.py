@@ -88,11 +88,13 @@ def test_decode_step(monkeypatch: pytest.MonkeyPatch, family: str, k: int, split
     assert len({len(r.token_ids) for r in drawn}) > 1
 
 
-def test_attention_of_any_rows():
+def test_attention_of_any_rows(monkeypatch: pytest.MonkeyPatch):
     """Against a softmax: rows of some completions of some prompts, in order, and fillers.
 
     Heads of 12 are padded to 16.
     """
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    monkeypatch.setattr(attending, "KEYS", 16)
     draw = torch.Generator().manual_seed(0)
     pick = lambda *of: of[int(torch.randint(len(of), (), generator=draw))]  # noqa: E731
     for _ in range(25):
@@ -108,27 +110,25 @@ def test_attention_of_any_rows():
         slots = starts[-1] + (len(lengths) * k + 1) * span
         rows += [(-1, 0, slots - span)] * (pick(0, 1, 5) if rows else 1)
         prompt, length, own = torch.tensor(rows, dtype=torch.int32).t().contiguous()
+        scale = pick(None, 0.4)
         step, m, heads = pick(0, span - 1), len(rows), per * kv
         keys, values, queries = (
             torch.randn(n, h, dim, generator=draw)
             for n, h in ((slots, kv), (slots, kv), (m, heads))
         )
-        each = min(power_below(k), power_below(attending.LANES // per))
-        acc = torch.full((m, splits, heads, dim), torch.nan)
-        stats, mixed = torch.full((2, m, splits, heads), torch.nan), torch.empty(m, heads * dim)
-        attending.kernels.attend[(-(-m // each), kv, splits)](
-            queries, keys, values, prompt, length, own, torch.tensor([step], dtype=torch.int32),
-            acc, stats, m, 0.25, HQ=heads, HK=kv, G=per, BR=each, BG=16, D=dim, DP=16, BL=16,
-            SPLITS=splits, EARLY=False,
+        monkeypatch.setattr(attending, "SPLITS", splits)
+        own = Rows(
+            tokens=torch.zeros(m, dtype=torch.int64), prompt=prompt, length=length, own=own,
+            step=torch.tensor([step], dtype=torch.int32), together=power_below(k),
         )  # fmt: skip
-        attending.kernels.merge[(m, heads)](
-            acc, stats, mixed, m, HQ=heads, D=dim, DP=16, SPLITS=splits, EARLY=False
-        )
+        mixed = attending.attend(queries, own, keys, values, scale)
         for found, query, (start, count, first) in zip(mixed, queries, rows, strict=True):
             seen = [*range(start, start + count), *range(first, first + step + 1)]
             k_, v_ = (t[seen].repeat_interleave(per, 1) for t in (keys, values))
-            weights = torch.softmax(torch.einsum("hd,thd->ht", query, k_) / 4, -1)
-            assert_near(found, torch.einsum("ht,thd->hd", weights, v_).flatten())
+            weights = torch.softmax(
+                torch.einsum("hd,thd->ht", query, k_) * (scale or dim**-0.5), -1
+            )
+            assert_near(found, torch.einsum("ht,thd->hd", weights, v_))
 
 
 def test_the_first_layer_rounds_as_the_training_pass(monkeypatch: pytest.MonkeyPatch):

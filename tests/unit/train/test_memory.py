@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from transformers import GPT2Config, OlmoeConfig, OPTConfig, Qwen2MoeConfig
 
 import short_runs
 import tiny_models
@@ -255,3 +256,25 @@ def test_a_run_does_what_the_plan_says(
     plain = wiring.build(run)
     assert not plain.policy.checkpointing
     assert not any("memory" in note for note in plain.notes)
+
+
+@pytest.mark.parametrize(
+    ("config", "width"),
+    [
+        (GPT2Config(n_embd=64), 256),  # four times the hidden size, unless n_inner is said
+        (GPT2Config(n_embd=64, n_inner=100), 100),
+        (OPTConfig(ffn_dim=72), 72),
+        (OlmoeConfig(intermediate_size=1024, num_experts_per_tok=8), 8192),
+        (
+            Qwen2MoeConfig(
+                intermediate_size=5632,
+                moe_intermediate_size=1408,
+                num_experts_per_tok=4,
+                shared_expert_intermediate_size=5632,
+            ),
+            4 * 1408 + 5632,
+        ),
+    ],
+)
+def test_inner_width_of_other_families(config: Any, width: int) -> None:
+    assert Shape.of(config, 2).intermediate == width

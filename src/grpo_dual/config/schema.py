@@ -40,8 +40,8 @@ class ModelConfig(Strict):
     """Base weights. The adapter and the head's output are always fp32."""
     quantization: Literal["none", "nf4"] = "none"
     """``nf4``: the base's linear layers in 4 bit (QLoRA, double quantisation) and computed in
-    ``dtype``; embedding, norms and output head stay in it. A third of an 8B model's memory, slower
-    passes, and rollouts by the transformers engine. Needs the extra ``4bit``."""
+    ``dtype``; embedding, norms and output head stay in it. A third of an 8B model's memory, and
+    slower passes and rollouts. Needs the extra ``4bit``."""
     device: str = "auto"
     """``auto`` (cuda if there is one), ``cpu``, ``cuda``, ``cuda:1``."""
     gradient_checkpointing: Literal["auto", True, False] = "auto"
@@ -92,8 +92,9 @@ class RolloutConfig(Strict):
     """How completions are drawn."""
 
     engine: Literal["auto", "graph", "transformers"] = "auto"
-    """``graph``: in place, decode steps as CUDA graphs (Llama, Qwen, Mistral; 16 bit; CUDA).
-    ``transformers``: everywhere. ``auto``: the first where it can, else the second."""
+    """``graph``: in place, decode steps as CUDA graphs (CUDA; decoders whose attention goes through
+    Transformers' interface; fastest for Llama, Qwen and Mistral in 16 bit). ``transformers``:
+    everywhere. ``auto``: the first where it can, else the second."""
     group_size: int = Field(default=8, ge=2)
     """K, completions per prompt. Group statistics need at least two."""
     max_prompt_tokens: int = Field(default=896, ge=16)

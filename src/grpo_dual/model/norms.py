@@ -1,10 +1,10 @@
 """RMS norms of Transformers' modules as one kernel each, for rollouts.
 
 Transformers computes one in eight kernels, of which a decode step of few rows has a hundred or two:
-a third of its time (docs/performance.md). Families round differently on the way, and a sampler that
-rounds otherwise than the trainer draws from another policy; so a module is taken over only if one
-of the known ways gives what its own forward pass gives. Training and reference pass keep the
-module's own, both the same: they must agree to the bit before the first update.
+a quarter to a third of its time (docs/performance.md). Families round differently on the way, and a
+sampler that rounds otherwise than the trainer draws from another policy; so a module is taken over
+only if one of the known ways gives what its own forward pass gives. Training and reference pass
+keep the module's own, both the same: they must agree to the bit before the first update.
 """
 
 import copy

@@ -72,8 +72,8 @@ def prefill(
     return policy.flat_states(ids, position.to(policy.device), run, last)
 
 
-class Decoder:
-    """Implements :class:`DecodeStep` for the Llama family."""
+class FamilyStep:
+    """What the Llama family's decode steps have in common (:class:`DecodeStep`): the weights."""
 
     def __init__(self, weights: Weights) -> None:
         """Of those weights."""
@@ -85,12 +85,16 @@ class Decoder:
         return self.weights.slot
 
     def refresh(self) -> None:
-        """See :class:`DecodeStep`."""
+        """See :class:`DecodeStep`; graphs see all of it."""
         self.weights.refresh()
 
     def reserve(self, positions: int) -> bool:
         """See :class:`DecodeStep`."""
         return self.weights.reserve(positions)
+
+
+class Decoder(FamilyStep):
+    """The step in plain torch operations."""
 
     def hidden(self, rows: Rows, pool: Pool) -> Tensor:
         """See :class:`DecodeStep`."""

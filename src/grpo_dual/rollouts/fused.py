@@ -15,7 +15,8 @@ from triton import next_power_of_2  # pyright: ignore[reportMissingImports]
 from grpo_dual.model.llama import add_norm, residual
 from grpo_dual.rollouts import kernels as triton_kernels  # this module is for CUDA only
 from grpo_dual.rollouts.attending import attend, early
-from grpo_dual.rollouts.pool import Pool, Rows, Slot
+from grpo_dual.rollouts.decode import FamilyStep
+from grpo_dual.rollouts.pool import Pool, Rows
 from grpo_dual.rollouts.weights import Group, Layer, Weights
 
 kernels: Any = triton_kernels
@@ -51,30 +52,17 @@ class _Read(NamedTuple):
         }
 
 
-class Fused:
-    """Implements :class:`grpo_dual.rollouts.decode.DecodeStep` on CUDA."""
+class Fused(FamilyStep):
+    """The step on CUDA."""
 
     def __init__(self, weights: Weights) -> None:
-        """Of a model of the Llama family, without biases but in queries, keys and values."""
-        self._w = weights
+        """Of a model without biases but in queries, keys and values."""
+        super().__init__(weights)
         self._early = early(weights.device)
-
-    @property
-    def slot(self) -> Slot:
-        """See :class:`grpo_dual.rollouts.decode.DecodeStep`."""
-        return self._w.slot
-
-    def refresh(self) -> None:
-        """See :class:`grpo_dual.rollouts.decode.DecodeStep`."""
-        self._w.refresh()
-
-    def reserve(self, positions: int) -> bool:
-        """See :class:`grpo_dual.rollouts.decode.DecodeStep`."""
-        return self._w.reserve(positions)
 
     def hidden(self, rows: Rows, pool: Pool) -> Tensor:
         """[b, d] final normalised states of the rows' tokens."""
-        w = self._w
+        w = self.weights
         following = [*(layer.attention_norm for layer in w.layers[1:]), w.norm]
         x = residual(F.embedding(rows.tokens, w.embedding))
         read = self._norm(x, w.layers[0].attention_norm)
@@ -91,7 +79,7 @@ class Fused:
 
     def _norm(self, x: Tensor, weight: Tensor) -> _Read:
         """The residual stream by the training pass's own norm."""
-        return _Read(add_norm(x, None, weight, self._w.eps)[1], None)
+        return _Read(add_norm(x, None, weight, self.weights.eps)[1], None)
 
     def _close(self, x: Tensor, y: Tensor, group: Group, norm: Tensor) -> tuple[Tensor, _Read]:
         """The residual stream with the product ``y`` added, and what the next one reads of it."""
@@ -100,14 +88,14 @@ class Fused:
         total, xw = torch.empty_like(x), norm.new_empty(m, n)
         squares = x.new_empty(blocks, m)
         kernels.close[(blocks, -(-m // ROWS))](
-            x, y, group.ups, norm, total, xw, squares, m, n, R=self._w.rank, BM=ROWS, BC=COLUMNS,
-            num_warps=WARPS["close"], **self._early,
+            x, y, group.ups, norm, total, xw, squares, m, n, R=self.weights.rank, BM=ROWS,
+            BC=COLUMNS, num_warps=WARPS["close"], **self._early,
         )  # fmt: skip
         return total, _Read(xw, squares)
 
     def _qkv(self, read: _Read, layer: Layer, rows: Rows, pool: Pool, index: int) -> Tensor:
         """[b, Hq, D] turned queries; keys and values go into the pool."""
-        w, group, unused = self._w, layer.qkv, read.states
+        w, group, unused = self.weights, layer.qkv, read.states
         m = len(unused)
         normed = layer.query_norm is not None
         raw = read.states @ group.whole.t()
@@ -126,7 +114,7 @@ class Fused:
 
     def _mlp(self, read: _Read, group: Group) -> Tensor:
         """[b, inner]: silu(gate) * up."""
-        w, m = self._w, len(read.states)
+        w, m = self.weights, len(read.states)
         raw = read.states @ group.whole.t()
         n = len(group.ups) // 2
         mid = raw.new_empty(m, n)

@@ -10,9 +10,7 @@ The Llama family has a decode step of its own (fused.py; on the CPU decode.py), 
 go through their modules (modules.py).
 """
 
-import warnings
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from grpo_dual.errors import ModelError
 from grpo_dual.model.family import UnsupportedError
 from grpo_dual.model.policy import Policy
 from grpo_dual.rollouts.batch import Batch, Look
+from grpo_dual.rollouts.captures import Captures
 from grpo_dual.rollouts.decode import Decoder, DecodeStep, prefill
 from grpo_dual.rollouts.drawing import Drawer
 from grpo_dual.rollouts.engine import Codec
@@ -93,8 +92,7 @@ class GraphEngine:
         """Sampling as configured, and greedy."""
         self._batches: dict[tuple[int, bool, int, Hashable], Batch] = {}
         self._output: Output | None = None
-        self._shared: Any = None
-        """Memory that captured graphs share."""
+        self._captures = Captures(policy.device) if self._graphs else None
 
     def generate(
         self, prompts: Sequence[Prompt], k: int, *, greedy: bool = False
@@ -246,7 +244,8 @@ class GraphEngine:
 
     def _drop(self) -> None:
         self._batches.clear()
-        self._shared = torch.cuda.graph_pool_handle() if self._graphs else None
+        if self._captures is not None:
+            self._captures = Captures(self._policy.device)
 
     def _size(self, count: int) -> int:
         """The captured size for so many sequences; exactly so many without graphs."""
@@ -351,32 +350,18 @@ class GraphEngine:
     def _capture(self, batch: Batch) -> None:
         """Capture a step on fillers; what it writes lies in spare slots and rows.
 
-        Random numbers are as if it had not been: who replays draws what who captures does.
-
         Raises:
             UnsupportedError: The step waits for the device.
         """
-        device = self._policy.device
-        state = torch.cuda.get_rng_state(device)
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self._step(batch)  # compiles kernels and lets libraries allocate
+        assert self._captures is not None
+
+        def step() -> None:
+            self._step(batch)
+
+        def again() -> None:
             batch.rows.step.zero_()
-            with _no_waiting():
-                self._step(batch)
-            batch.rows.step.zero_()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        # One pool for all: they are never replayed beside each other, and leave nothing in it.
-        try:
-            with torch.cuda.graph(graph, pool=self._shared):
-                self._step(batch)
-        except BaseException:
-            _mend_generator(device)
-            raise
-        torch.cuda.set_rng_state(state, device)
-        batch.graph = graph
+
+        batch.graph = self._captures.capture(step, again)
 
     def _compact(self, batch: Batch, going: Tensor) -> Batch | None:
         """Go on with ``going`` where that saves a size; None when there are none."""
@@ -401,31 +386,3 @@ class GraphEngine:
         if smaller.seen is not None and seen is not None:
             smaller.seen[:count] = seen
         return smaller
-
-
-def _mend_generator(device: torch.device) -> None:
-    """Behind a capture that broke off: the generator goes on as if it still went on."""
-    number = torch.cuda.current_device() if device.index is None else device.index
-    generator: Any = torch.cuda.default_generators[number]
-    generator.graphsafe_set_state(generator.clone_state())
-
-
-@contextmanager
-def _no_waiting() -> Iterator[None]:
-    """Inside, what waits for the device is refused: it would break a capture off.
-
-    Raises:
-        UnsupportedError: Something waits.
-    """
-    before = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    except RuntimeError as error:
-        if "synchronizing CUDA operation" not in str(error):
-            raise
-        raise UnsupportedError("a step of its modules waits for the device") from error
-    finally:
-        torch.cuda.set_sync_debug_mode(before)

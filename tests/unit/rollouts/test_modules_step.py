@@ -41,7 +41,7 @@ from grpo_dual.model.policy import Policy
 from grpo_dual.rollouts import modules, pool
 from grpo_dual.rollouts.graph import GraphEngine
 from grpo_dual.rollouts.modules import Modules
-from grpo_dual.rollouts.rehearsal import rehearse
+from grpo_dual.rollouts.rehearsal import _gaps, rehearse
 from grpo_dual.rollouts.transformers import TransformersEngine
 from grpo_dual.types import RolloutGroup
 
@@ -224,11 +224,11 @@ def test_adapters_stand_where_a_captured_step_looks(family: str) -> None:
     groups = used.generate(PROMPTS, 4)
     assert places() == first
     assert used._state == state
-    # bf16 has 8 bits: beside 1.3, which a step with the old adapter is off by.
-    assert float(gaps(policy, groups).abs().mean()) < 0.05
+    # bf16 gives .002 at most; a step with the old adapter is off by 1.5 and 2.3.
+    assert float(gaps(policy, groups).abs().mean()) < 0.005
     with policy.reference():
         frozen = used.generate(PROMPTS, 4)
-        assert float(gaps(policy, frozen).abs().mean()) < 0.05
+        assert float(gaps(policy, frozen).abs().mean()) < 0.005
     assert used._state != state
     assert set(places()) > set(first)
 
@@ -278,9 +278,16 @@ def test_sequences_beyond_a_window_are_drawn_by_the_model_s_cache(
         assert group.rollouts[0].token_ids == tuple(whole[0, ids.shape[1] :].tolist())
 
 
-def test_a_rehearsal_passes() -> None:
-    for family in FAMILIES:
-        rehearse(policy_of(family, torch.bfloat16))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_rehearsal_passes_with_room(family: str) -> None:
+    """.003 nats at most where .005 and three times the rounding are allowed; the mutants below have
+    more than .05.
+    """
+    policy = policy_of(family, torch.bfloat16)
+    rehearse(policy)
+    gap, noise = _gaps(policy)
+    assert 0 < gap < 0.004
+    assert noise < 0.012
 
 
 def blind(queries: Any, rows: Any, _keys: Any, values: Any, _scale: Any) -> Any:
